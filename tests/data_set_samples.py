@@ -122,10 +122,9 @@ def massachusetts(folder: Path) -> Path:
     for kind, suffix in (("tiff", "tif"), ("png", "png")):
         for part, name in zip(("train", "train", "val", "train"), NAMES):
             save(folder / f"{kind}/{part}/{name}.{suffix}", picture(name))
-            mask = np.dstack([truth(name).astype(np.uint8) * 255] * 3)
+            mask = truth(name).astype(np.uint8) * 255
             save(folder / f"{kind}/{part}_labels/{name}.{suffix}", mask)
-    legend = "name,r,g,b\nbackground,0,0,0\nbuilding,255,255,255\n"
-    return save_text(folder / "label_class_dict.csv", legend).parent
+    return save_text(folder / "label_class_dict.csv", WHITE["class_dict.csv"]).parent
 
 
 def inria(folder: Path) -> Path:
@@ -152,7 +151,8 @@ def dfc2023(folder: Path) -> Path:
 
 
 TILES = "1. The two-period image data/2012/splited_images/train"
-COLOURS = {"label_colors.txt": "0 0 0 background\n250 50 83\tbuilding\n"}
+COLOURS = {"label_colors.txt": "0 0 0 background\n250 50 83\tbuilding\n1 2 3 road\n"}
+WHITE = {"class_dict.csv": "name,r,g,b\nland,0,0,0\nbuilding,255,255,255\nroad,9,9,9\n"}
 
 DOWNLOADS: dict[str, Callable[[Path], Path]] = {
     "INRIA": inria,
@@ -161,7 +161,9 @@ DOWNLOADS: dict[str, Callable[[Path], Path]] = {
     "WHU, tiles of two dates": pairs(f"{TILES}/image/{{}}.tif", f"{TILES}/label/{{}}.tif", 1),
     "DFC2023": dfc2023,
     "Massachusetts, Kaggle": massachusetts,
-    "Massachusetts": pairs("train/sat/{}.tif", "train/map/{}.tif", (255, 0, 0)),
+    "Massachusetts": pairs("train/sat/{}.tif", "train/map/{}.tif", (255, 0, 0), WHITE),
+    "OpenEarthMap": pairs("OpenEarthMap_wo_xBD/aachen/images/aachen_{}.tif",
+                          "OpenEarthMap_wo_xBD/aachen/labels/aachen_{}.tif", 8, outside=1),
     "CamVid": pairs("train/{}.png", "trainannot/{}.png", (250, 50, 83), COLOURS),
     "Cityscapes": pairs("leftImg8bit/train/{}_leftImg8bit.png", "gtFine/train/{}_gtFine_color.png",
                         (250, 50, 83), COLOURS),

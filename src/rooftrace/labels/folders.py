@@ -47,7 +47,7 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
 from rooftrace.labels.layouts import Layout
-from rooftrace.labels.mask_values import LabelFile, NameRule, count_smoothed
+from rooftrace.labels.mask_values import IGNORED, LabelFile, NameRule, colours_in, count_smoothed
 from rooftrace.labels.pairing import (
     NO_SHAPES,
     REMEDY_PATTERN,
@@ -319,7 +319,9 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         root = found.base
     else:
         found = pair_images_and_masks(root, layout=config.layout, glob=config.globs)
-    masks, notes = _with_legend(labels, found.base, root, found.layout.labels)
+    some = found.pairs[:: max(1, len(found.pairs) // _LOOKED_AT)][:_LOOKED_AT]
+    looked_at = tuple(one.key for one in some if isinstance(one.key, Path) and one.key.is_file())
+    masks, notes = _with_legend(labels, found.base, root, found.layout.labels, looked_at)
     vector = any(isinstance(pair.key, Path) and pair.key.suffix.lower() in VECTOR_SUFFIXES
                  for pair in found.pairs)  # fmt: skip
     if config.field is not None and not vector:
@@ -336,8 +338,6 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
     names, left_out = labels.name_rule().fitted(
         iter_names(drawn), str(root), declared={name for one in drawn for name in one.declared}
     )
-    some = found.pairs[:: max(1, len(found.pairs) // _LOOKED_AT)][:_LOOKED_AT]
-    looked_at = tuple(one.key for one in some if isinstance(one.key, Path) and one.key.is_file())
     blurred: tuple[str, ...] = ()
     if masks.rule().is_255_ambiguous and (count := count_smoothed(looked_at)):
         what = f"{count} of {plural(len(looked_at), 'mask')} looked at"
@@ -451,16 +451,16 @@ _USUAL = LabelConfig()
 
 
 def _with_legend(
-    labels: LabelConfig, folder: Path, root: Path, usual: Mapping[str, Any]
+    labels: LabelConfig, folder: Path, root: Path, usual: Mapping[str, Any], masks: Sequence[Path]
 ) -> tuple[LabelConfig, tuple[str, ...]]:
-    """Return the meaning of masks, and a note if it is not that of `labels`.
+    """Return the meaning of masks, and notes if it is not that of `labels`.
 
     What the user gave goes first, then a legend in the folder or around it, then the values that
     are usual for the layout.
     """
     if labels.palette or labels.values or labels.instances:
         return labels, ()
-    several = len(labels.classes) > 2
+    notes: list[str] = []
     for place in (folder, *folder.parents):
         for file, read in _legends(place):
             try:
@@ -470,32 +470,43 @@ def _with_legend(
                     f"{file} cannot be read as a legend of masks: {reason_of(error)}.",
                     remedy="Correct it, or remove it and give labels.values or labels.palette.",
                 ) from error
-            # Beside colours, several classes may be numbers already, as in CamVid.
-            if len(legend) > 1 and not (several and isinstance(next(iter(legend.values())), str)):
-                rule, _ = labels.name_rule().fitted(legend, str(file), unsure=True)
-                classes: dict[str, list[int | str]] = {name: [] for name in labels.classes}
-                known = {name.casefold(): index for name, index in rule.known}
-                for name, value in legend.items():
-                    index = (
-                        known.get(name.casefold()) if several else rule.index_of(name, str(file))
-                    )
-                    classes[labels.classes[index or 0]].append(value)
-                if several and not all(classes[name] for name in labels.classes[1:]):
-                    return labels, (f"Masks are read as numbers of labels.classes, not by {file}.",)
-                key = "palette" if isinstance(next(iter(legend.values())), str) else "values"
-                update: dict[str, Any] = {key: {name: tuple(r) for name, r in classes.items()}}
-                # The usual ones are values, which a palette of colours does not have.
-                if key == "values" and not labels.ignore:
-                    update["ignore"] = usual.get("ignore", ())
-                return labels.model_copy(update=update), (f"Masks are read by {file}.",)
+            if len(legend) > 1:
+                meant = _by_legend(labels, legend, file, usual, masks)
+                if isinstance(meant, LabelConfig):
+                    return meant, (*notes, f"Masks are read by {file}.")
+                notes.append(f"Masks are not read by {file}: {meant}.")
         if place == root:
             break
     if not usual or labels.classes != _USUAL.classes:
-        return labels, ()
+        return labels, (*notes,)
     ignored = tuple(dict.fromkeys((*usual.get("ignore", ()), *labels.ignore)))
     listed = ", ".join(f"{key} = {value}" for key, value in usual.items())
     note = f"Masks are read with what is usual for this layout: {listed}."
-    return labels.model_copy(update={**usual, "ignore": ignored}), (note,)
+    return labels.model_copy(update={**usual, "ignore": ignored}), (*notes, note)
+
+
+def _by_legend(
+    labels: LabelConfig, legend: Legend, file: Path, usual: Mapping[str, Any], masks: Sequence[Path]
+) -> LabelConfig | str:
+    """Return the meaning of masks by a legend, or why they are not read by it."""
+    colours = {value for value in legend.values() if isinstance(value, str)}
+    # Masks beside a legend of colours may be numbers already, as in CamVid.
+    seen = colours_in(masks) - {"#000000"} if colours else ()
+    if seen and colours.isdisjoint(seen):
+        return "they have none of its colours"
+    rule, _ = labels.name_rule().fitted(legend, str(file), unsure=True)
+    meant: dict[int, list[int | str]] = {}
+    for name, value in legend.items():
+        meant.setdefault(rule.index_of(name, str(file)) or 0, []).append(value)
+    missing = [one for index, one in enumerate(labels.classes) if index and index not in meant]
+    if missing:
+        return f"it lacks {', '.join(missing)}"
+    ignored = (*labels.ignore, *meant.pop(IGNORED, ()))
+    classes = {labels.classes[index]: tuple(values) for index, values in meant.items()}
+    # The usual ones are values, which a palette of colours does not have.
+    ignored = ignored or (() if colours else usual.get("ignore", ()))
+    key = "palette" if colours else "values"
+    return labels.model_copy(update={key: classes, "ignore": ignored})
 
 
 def _legends(folder: Path) -> Iterator[tuple[Path, Any]]:

@@ -97,6 +97,10 @@ LAYOUTS = (
     Layout("{id}/images/{id}.*", "{id}/masks/*", "Data Science Bowl 2018", missing="unlabelled"),
     Layout("{id}_sat.jpg", "{id}_mask.png", "DeepGlobe", missing="unlabelled"),
     Layout("images_png/{id}.png", "masks_png/{id}.png", "LoveDA", _LOVEDA),
+    Layout("OpenEarthMap_wo_xBD/{part}/images/{id}.tif",
+           "OpenEarthMap_wo_xBD/{part}/labels/{id}.tif", "OpenEarthMap",
+           _values(building=8, background=tuple(range(1, 8))) | {"ignore": (0,)},
+           missing="unlabelled"),
     # All that have red, green and blue go before those that have infrared in their place.
     *(Layout(f"{images}/{{id}}_{{bands}}.tif", f"5_Labels_{labels}.tif", "ISPRS Potsdam", _ISPRS,
              missing="unlabelled")

@@ -187,7 +187,7 @@ class LabelRule:
         if self.instances:
             return
         if self.palette is not None:
-            clash = nodata in {colour for colour, _ in self.palette} - set(self.ignore)
+            clash = (nodata * 3)[:3] in {colour for colour, _ in self.palette} - set(self.ignore)
         else:
             clash = nodata[0] in set(self._known_values(by_index)) - set(self.ignore)
         if clash:
@@ -272,13 +272,18 @@ class LabelRule:
     def _by_colour(
         self, data: NDArray[Any], name: str, valid: BoolArray | None
     ) -> tuple[NDArray[np.uint8], BoolArray | None]:
+        assert self.palette is not None
+        if len(data) == 1:
+            meant = (*dict(self.palette), *self.ignore)
+            greys = [one[0] for one in meant if isinstance(one, tuple) and len({*one}) == 1]
+            if not len(_unknown_values(data[0][_known(valid)], greys)):
+                data = data[[0, 0, 0]]
         if len(data) != 3 or data.dtype != np.uint8:
             raise LabelError(
                 f"The mask {name} has {plural(len(data), 'band')} of {data.dtype}; a palette is "
                 "given, so 8-bit RGB was expected.",
                 remedy="Remove the palette from the configuration if the masks hold class indices.",
             )
-        assert self.palette is not None
         packed = _pack(data)
         classes = np.zeros(packed.shape, dtype=np.uint8)
         found = np.zeros(packed.shape, dtype=bool)
@@ -332,7 +337,7 @@ class NameRule:
 
         With two classes, a name that plainly means building needs no definition where the class
         does: building(s), roof(s), rooftop(s) or house(s). Others are left out, unless one may be
-        a misspelling.
+        a misspelling. With more classes, those of a legend are left out alone.
 
         Args:
             where: Location of the labels for error messages.
@@ -343,13 +348,14 @@ class NameRule:
             LabelError: Several names may mean building, or none does.
         """
         counts = Counter(names)
-        if len(self.classes) != 2 or self.dropped or not counts:
+        several = len(self.classes) > 2
+        if (several and not unsure) or self.dropped or not counts:
             return self, ()
         stated = {name for name, _ in self.known if name not in self.classes}
         folded = {name.strip().casefold(): name for name in counts}
         target = self.classes[1]
         means = _is_plain if _is_plain(target) else lambda one: one.casefold() == target.casefold()
-        plain = [name for name in folded.values() if means(name)]
+        plain = [name for name in folded.values() if means(name) and not several]
         own = {name.casefold() for name, _ in self.known} | {n.casefold() for n in self.ignored}
         others = [name for key, name in folded.items() if key not in own]
         if stated:
@@ -361,7 +367,7 @@ class NameRule:
                 remedy="Say which are buildings; others are left out: --set "
                 f"'labels.names.{target}={json.dumps(plain, ensure_ascii=False)}'",
             )
-        elif not plain and others and not any(map(means, declared)):
+        elif not plain and others and not (several or any(map(means, declared))):
             # Several kinds of roofs or buildings are all meant.
             built = [name for name in others if _PLAIN.search(name.casefold())] or others[:1]
             raise LabelError(
@@ -585,6 +591,17 @@ def count_smoothed(paths: Iterable[Path]) -> int:
             middle = _middle_of(open_mask(path, sharp=False))
             count += _is_blurred(ArraySource(middle.data), read_head(path, 3))
     return count
+
+
+def colours_in(paths: Iterable[Path]) -> set[str]:
+    """Return the colours (`#RRGGBB`) in the middle of mask files; a grey one has single bands."""
+    found: set[int] = set()
+    for path in paths:
+        with suppress(DataError, OSError):
+            middle = _middle_of(open_mask(path, colours=True, sharp=False))
+            data = middle.data[:3] if len(middle.data) > 2 else middle.data[[0, 0, 0]]
+            found.update(np.unique(_pack(data)[middle.valid]).tolist())
+    return {f"#{one:06X}" for one in found}
 
 
 def _middle_of(source: RasterSource) -> Raster:

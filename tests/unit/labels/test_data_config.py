@@ -34,7 +34,6 @@ def test_a_palette_becomes_a_rule() -> None:
     ("changes", "message"),
     [
         ({"palette": {"land": "purple"}}, "'purple' is not a colour such as #3C1098"),
-        ({"palette": {"bulding": "#3C1098"}}, "palette names 'bulding'"),
         ({"palette": {"bulding": "#3C1098"}}, "palette names 'bulding', which is not among"),
         ({"palette": {"land": "#3C1098", "road": "#3c1098"}}, "is given to two classes"),
         ({"ignore": [155]}, "ignore has values [155], but the masks are colours"),

@@ -170,15 +170,6 @@ def test_all_layouts_that_fit_are_named(
 # The card.
 
 
-def test_notes_do_not_say_where_the_data_lies(tmp_path: Path) -> None:
-    mask = np.zeros((8, 8), np.uint8)
-    mask[2:4] = 255
-    save_pair(tmp_path / "town", "a", mask)
-    legend = "background:0,0,0::\nbuilding:255,255,255::\n"
-    (tmp_path / "town" / "labelmap.txt").write_text(legend)
-    assert source(tmp_path / "town").notes == ("Masks are read by town/labelmap.txt.",)
-
-
 def test_a_card_is_read_and_what_is_said_goes_before_it(tmp_path: Path) -> None:
     save_pair(tmp_path / "data", "a", np.array([[0, 2], [7, 7]], np.uint8))
     save_pair(tmp_path / "data", "b", np.array([[2, 2]], np.uint8))

@@ -90,6 +90,13 @@ def test_what_lies_on_the_disk_is_read(name: str, tmp_path: Path) -> None:
         assert scores(open_source(SourceConfig(path=str(path), labels=panels))) == found
         three = LabelConfig(classes=("background", "road", "solar_panel"), building="solar_panel")
         assert set(only_label(path, labels=three).read().data.flat) == {0, 2}
+    if name in ("KITTI", "Massachusetts, Kaggle"):
+        # Notes do not say where the data lie.
+        assert source.notes[0].startswith("Masks are read by data/label_c")
+        three = LabelConfig(classes=("background", "road", "building"))
+        assert set(only_label(path, labels=three).read().data.flat) == {0, 2}
+        roads = LabelConfig(classes=("ground", "road"), building="road", ignore=("building",))
+        assert not only_label(path, labels=roads).read().valid.all()
     if name == "VIA in parts":
         split = own_split(source.ids)
         assert split is not None
