@@ -110,6 +110,9 @@ class RemoteError(Exception):
     wait_s: float = 0.0
     status: int | None = None
 
+    def __str__(self) -> str:
+        return self.reason
+
 
 @dataclass(frozen=True)
 class ObjectAddress:
@@ -206,7 +209,7 @@ def repeated(
             if not error.transient:
                 raise
             failure = error
-        # Clients that failed together must not return together.
+        # Clients that failed together must not return together, also after the pause asked of all.
         delay_s = retry.delay_s * 2**attempt * random.uniform(1.0, 1.25)  # noqa: S311  # nosec B311
         if attempt + 1 < retry.attempts:
             pause(failure.wait_s)
@@ -456,10 +459,14 @@ class RangeReader(Traffic):
         try:
             return repeated(ask, _RETRY)
         except RemoteError as error:
-            if error.transient:
-                error.reason += f", bytes {start} to {stop}"
-                error.remedy = "Run the command again later, or download the file and use the copy."
-            raise
+            if not error.transient:
+                raise
+            raise RemoteError(
+                f"{error.reason}, bytes {start} to {stop}",
+                "Run the command again later, or download the file and use the copy.",
+                transient=True,
+                status=error.status,
+            ) from error
 
     def _ask(self, start: int, stop: int) -> bytes:
         if self._object is not None:
