@@ -1,23 +1,18 @@
 """Vector formats for other programs, from which a layer is not read again.
 
-- PMTiles hold every polygon at the highest zoom. GDAL rounds vertices there, so the zoom follows
-  the pixels and thin outlines are widened.
 - A table of Excel has attributes alone, a drawing (DXF) outlines alone.
 - OpenStreetMap (.osm) has buildings to add to it.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
-import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, pairwise
-from math import ceil, cos, floor, isfinite, log2, radians
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -32,6 +27,7 @@ from rooftrace.core.errors import ExportError
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons, full_turn
 from rooftrace.io.legend import BUILDING_NAMES
+from rooftrace.io.pmtiles import write_pmtiles
 from rooftrace.io.reproject import CRS84, crs_text, reprojected, transform_points, utm_zone
 from rooftrace.io.vector_layers import is_comparison
 from rooftrace.io.vector_writers import (
@@ -45,121 +41,6 @@ from rooftrace.io.vector_writers import (
     write_gdal,
     write_zip,
 )
-from rooftrace.io.web_mercator import WORLD_M, latitude_of, to_metres, web_mercator
-
-_EXTENT = 4096
-"""Units along the side of a tile."""
-
-_DEEPEST = 22
-"""Deepest zoom that GDAL writes; a unit is 2.3 mm there."""
-
-_USUAL_GSD_M = 0.15
-"""Metres of a unit where the pixels are not known; the highest zoom is 16 at the equator."""
-
-_MOST_IN_TILE = 40_000
-"""About a megabyte of polygons."""
-
-
-def _on_web_mercator(path: Path, degrees: Polygons) -> Polygons:
-    """Return (n,) polygons in EPSG:3857 of those in degrees."""
-    others = "Write a GeoPackage (.gpkg) or GeoJSON (.geojson)"
-    if not len(degrees):
-        raise ExportError(
-            f"{path.name}: there are no polygons, and PMTiles contain at least one tile.",
-            remedy=f"{others}, which may be empty.",
-        )
-    placed = np.asarray(shapely.transform(degrees, to_metres), np.object_)
-    # Written so that NaN counts as outside, too.
-    if not (np.abs(shapely.bounds(placed)) <= WORLD_M / 2 + 1).all():
-        raise ExportError(
-            f"{path.name}: polygons lie outside of Web Mercator, which ends at 85.05° north and "
-            "south.",
-            remedy=f"{others}.",
-        )
-    return placed
-
-
-def tile_zooms(geometry: Polygons, gsd_m: float | None) -> tuple[int, int]:
-    """Return the lowest and the highest zoom of the tiles.
-
-    At the highest zoom a unit is at most a pixel. At the lowest all polygons together are at most a
-    quarter of a tile wide; it is deeper if a tile would hold more than 40,000 of them.
-
-    Args:
-        geometry: (n,) polygons in EPSG:3857, at least one.
-        gsd_m: Metres per pixel; None if they are not known.
-    """
-    left, bottom, right, top = shapely.total_bounds(geometry)
-    stretch = cos(radians(latitude_of(min(bottom, top, key=abs))))
-    units = stretch * WORLD_M / _EXTENT / (gsd_m or _USUAL_GSD_M)
-    highest = min(max(ceil(log2(units)), 0), _DEEPEST)
-    side = max(right - left, top - bottom) / WORLD_M
-    lowest = min(max(floor(-log2(max(4 * side, 1e-9))), 0), highest)
-    bounds = shapely.bounds(geometry)
-    centres = (bounds[:, :2] + bounds[:, 2:]) / 2 / WORLD_M + 0.5
-    while lowest < highest:
-        col, row = np.floor(centres * (1 << lowest)).astype(np.int64).T
-        if np.unique(col << 32 | row, return_counts=True)[1].max() <= _MOST_IN_TILE:
-            break
-        lowest += 1
-    return lowest, highest
-
-
-_TILE_DIGITS = 3
-"""Decimal places of attributes in tiles, of which each zoom has a copy."""
-
-_EXACT_DIGITS = 9
-"""Decimal places of degrees, a tenth of a millimetre, before they become units of a tile."""
-
-_UNLIMITED = "1000000000"
-"""Without it GDAL drops polygons, without a word, from tiles of more than 500,000 bytes."""
-
-
-def _pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write all chunks at once, because a tile holds polygons of any of them."""
-    chunks = list(in_degrees(path, replace(layer, digits=_EXACT_DIGITS), parts))
-    geometry = _on_web_mercator(path, np.concatenate([part.geometry for part in chunks]))
-    lowest, highest = tile_zooms(geometry, layer.gsd_m)
-    # Polygons narrower than about two units would lose their area when vertices are rounded.
-    unit = WORLD_M / (1 << highest) / _EXTENT
-    thin = 2 * shapely.area(geometry) < unit * shapely.length(geometry)
-    geometry[thin] = shapely.buffer(geometry[thin], unit, join_style="mitre")
-    starts = np.cumsum([len(part.geometry) for part in chunks])[:-1]
-    placed = [
-        LayerChunk(polygons, {
-            name: values.astype(np.float64).round(_TILE_DIGITS) if values.dtype.kind == "f"
-            else values
-            for name, values in part.columns.items()
-        })
-        for part, polygons in zip(chunks, np.split(geometry, starts))
-    ]  # fmt: skip
-    texts = [one for part in chunks for one in part.columns.get("source", ())]
-    sources = sorted({str(one) for one in texts if one is not None})
-    write_gdal(
-        path, replace(layer, crs=web_mercator(), multi=True), placed, "PMTiles", at_once=True,
-        MINZOOM=str(lowest), MAXZOOM=str(highest), MAX_SIZE=_UNLIMITED, MAX_FEATURES=_UNLIMITED,
-        DESCRIPTION=", ".join(sources),
-    )  # fmt: skip
-    if sources:
-        _add_attribution(path, ", ".join(sources))
-
-
-def _add_attribution(path: Path, text: str) -> None:
-    """Write the attribution, for which GDAL (3.12) has no option, into metadata behind the tiles.
-
-    https://github.com/protomaps/PMTiles/blob/main/spec/v3/spec.md
-    """
-    with path.open("r+b") as file:
-        file.seek(24)
-        start, length = struct.unpack("<QQ", file.read(16))
-        file.seek(start)
-        metadata = json.loads(gzip.decompress(file.read(length))) | {"attribution": text}
-        packed = gzip.compress(json.dumps(metadata).encode(), mtime=0)
-        start = file.seek(0, 2)
-        file.write(packed)
-        file.seek(24)
-        file.write(struct.pack("<QQ", start, len(packed)))
-
 
 _XLSX_ROWS = 2**20 - 1
 """Maximum number of rows of a sheet of Excel below its header; it leaves out further ones."""
@@ -540,7 +421,7 @@ def _osm_tags(tags: Mapping[str, object]) -> str:
 
 
 EXPORT_WRITERS: dict[str, Writer] = {
-    ".pmtiles": _pmtiles,
+    ".pmtiles": write_pmtiles,
     ".xlsx": _xlsx,
     ".dxf": _dxf,
     ".osm": _osm,
