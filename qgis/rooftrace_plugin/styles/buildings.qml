@@ -33,8 +33,8 @@
       <symbol name="2" type="fill" alpha="1">
         <layer class="SimpleFill" enabled="1">
           <Option type="Map">
-            <Option name="color" type="QString" value="255,255,178,90" />
-            <Option name="outline_color" type="QString" value="255,255,178,255" />
+            <Option name="color" type="QString" value="255,223,58,90" />
+            <Option name="outline_color" type="QString" value="255,223,58,255" />
             <Option name="outline_width" type="QString" value="0.4" />
             <Option name="style" type="QString" value="solid" />
           </Option>

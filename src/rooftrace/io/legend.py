@@ -95,7 +95,7 @@ class Grades:
     steps: tuple[tuple[str, float, Colour], ...]
 
 
-CONFIDENCE = ("#f03b20", "#feb24c", "#ffffb2", "#41b6e4", "#2166ff")
+CONFIDENCE = ("#f03b20", "#feb24c", "#ffdf3a", "#41b6e4", "#2166ff")
 """Colours of the confidence from `LOW_SCORE` to 1: red to blue, distinct for dichromats too."""
 
 LOW_SCORE = 0.3

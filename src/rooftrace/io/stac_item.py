@@ -64,10 +64,13 @@ class Provenance:
         return found | {"providers": list(self.providers)} if self.providers else found
 
     def result(self) -> ResultProvenance:
-        """Return the date and the providers as polygons carry them."""
+        """Return the date, and the providers with the licence, as polygons carry them."""
         period = f"{self.start}/{self.end}" if self.start and self.end else None
-        providers = ", ".join(str(one["name"]) for one in self.providers)
-        return ResultProvenance(self.datetime or period, providers or None)
+        source = ", ".join(str(one["name"]) for one in self.providers)
+        # A CC licence asks to be named with the author; STAC's other values name none.
+        if source and self.license not in ("", "proprietary", "various", "other"):
+            source += f" ({self.license})"
+        return ResultProvenance(self.datetime or period, source or None)
 
 
 def item_key(item: Mapping[str, Any]) -> tuple[str, str]:

@@ -308,7 +308,9 @@ def test_buildings_carry_the_origin_of_their_scene(town: Path, model: Path, tmp_
     items = json.loads(listed.read_text())
     # The item of the second scene states date and providers, which go before those of its file.
     items["features"][1].setdefault("properties", {}).update(
-        datetime="2024-05-17T10:31:00Z", providers=[{"name": "Somebody"}, {"name": "Others"}]
+        license="CC-BY-4.0",
+        datetime="2024-05-17T10:31:00Z",
+        providers=[{"name": "Somebody"}, {"name": "Others"}],
     )
     for item in (items["features"][0], *items["features"][2:]):
         item.setdefault("properties", {}).pop("datetime", None)
@@ -322,7 +324,7 @@ def test_buildings_carry_the_origin_of_their_scene(town: Path, model: Path, tmp_
     assert by_scene.loc[names[0], "imagery_date"] == {"2019-02-03T04:05:06"}
     assert by_scene.loc[names[0], "source"] == {paths[0].name}
     assert by_scene.loc[names[1], "imagery_date"] == {"2024-05-17T10:31:00Z"}
-    assert by_scene.loc[names[1], "source"] == {"Somebody, Others"}
+    assert by_scene.loc[names[1], "source"] == {"Somebody, Others (CC-BY-4.0)"}
     for name in names[2:]:
         if name in by_scene.index:
             assert by_scene.loc[name, "imagery_date"] == {"unknown"}

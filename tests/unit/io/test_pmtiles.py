@@ -54,10 +54,8 @@ def header(path: Path) -> dict[str, Any]:
 
 
 def test_all_buildings_are_in_the_tiles_with_their_attributes(tmp_path: Path) -> None:
-    given = town(300)
-    path = tmp_path / "town.pmtiles"
-    notes = write_footprints(path, [given], gsd_m=0.5)
-    assert notes == ()
+    given, path = town(300), tmp_path / "town.pmtiles"
+    assert write_footprints(path, [given], gsd_m=0.5) == ()
     assert [file.name for file in tmp_path.iterdir()] == ["town.pmtiles"]
     found = read(path)
     ids, first = np.unique(found["id"], return_index=True)

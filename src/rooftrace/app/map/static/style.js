@@ -2,7 +2,7 @@
 
 // Each quantity has one ramp, on all pages: confidence from red to blue, density viridis, size plasma
 // (Smith & van der Walt 2015). Dichromats can distinguish them.
-const CONFIDENCE = ["#f03b20", "#feb24c", "#ffffb2", "#41b6e4", "#2166ff"], LOW_SCORE = 0.3;
+const CONFIDENCE = ["#f03b20", "#feb24c", "#ffdf3a", "#41b6e4", "#2166ff"], LOW_SCORE = 0.3;
 const PLASMA = ["#0d0887", "#7e03a8", "#cc4778", "#f89540", "#f0f921"];
 export const DENSITY = {
   colours: ["#440154", "#443983", "#31688e", "#21918c", "#35b779", "#90d743", "#fde725"],
