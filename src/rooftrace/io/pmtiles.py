@@ -8,17 +8,19 @@ pixel of the screen, a sample stands for all.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from math import ceil, cos, floor, log2, radians
 from pathlib import Path
 
 import numpy as np
 import shapely
+from pmtiles.reader import MmapSource, Reader, all_tiles
+from pmtiles.tile import zxy_to_tileid
+from pmtiles.writer import write as write_archive
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Floats, Ints, Polygons
-from rooftrace.io.pmtiles_archive import join_zooms
 from rooftrace.io.vector_read import join_columns
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings, in_degrees, write_gdal
 from rooftrace.io.web_mercator import (
@@ -176,7 +178,31 @@ def write_pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk])
     thin = 2 * shapely.area(geometry) < unit * shapely.length(geometry)
     geometry[thin] = shapely.buffer(geometry[thin], unit, join_style="mitre")
     write(path, (whole, highest), LayerChunk(geometry, columns))
-    # GDAL (3.12) has no option for the attribution.
-    join_zooms(path, samples, {"attribution": attribution} if attribution else {})
+    _join_zooms(path, samples, attribution)
     for one in samples:
         shutil.rmtree(one.parent)
+
+
+def _join_zooms(path: Path, lower: Sequence[Path], attribution: str) -> None:
+    """Put the tiles of lower zooms, in ascending order, before those of an archive, and the
+    attribution, for which GDAL (3.12) has no option, into its metadata.
+    """
+    joined = path.with_suffix(".joined")
+    zooms = set()
+    with write_archive(joined) as out:
+        for archive in (*lower, path):
+            with archive.open("rb") as file:
+                source = MmapSource(file)
+                for place, tile in all_tiles(source):
+                    zooms.add(place[0])
+                    out.write_tile(zxy_to_tileid(*place), tile)
+        header, metadata = Reader(source).header(), Reader(source).metadata()
+        header["center_zoom"] = lowest = min(zooms)
+        metadata["minzoom"] = str(lowest)
+        metadata["center"] = f"{metadata['center'].rpartition(',')[0]},{lowest}"
+        for layer in metadata["vector_layers"]:
+            layer["minzoom"] = lowest
+        if attribution:
+            metadata["attribution"] = attribution
+        out.finalize(header, metadata)
+    joined.replace(path)

@@ -14,7 +14,7 @@ from shapely import affinity
 
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
-from rooftrace.io import pmtiles, pmtiles_archive
+from rooftrace.io import pmtiles
 from rooftrace.io.pmtiles import tile_zooms
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import write_footprints, write_layer, write_polygons
@@ -50,7 +50,7 @@ def header(path: Path) -> dict[str, Any]:
     names = ("kind", "lowest", "highest", "west", "south", "east", "north")
     assert data[:8] == b"PMTiles\3"
     values = struct.unpack_from("<BBBiiii", data, 99)
-    return {**dict(zip(names, values)), "clustered": data[96], "leaves": data[48]}
+    return {**dict(zip(names, values)), "clustered": data[96]}
 
 
 def test_all_buildings_are_in_the_tiles_with_their_attributes(tmp_path: Path) -> None:
@@ -76,13 +76,11 @@ def test_a_sample_stands_for_all_where_tiles_would_be_heavy(
 ) -> None:
     monkeypatch.setattr(pmtiles, "_MOST_IN_TILE", 100)
     monkeypatch.setattr(pmtiles, "_MOST_SAMPLED", 60)
-    monkeypatch.setattr(pmtiles_archive, "_MOST_ROOT_BYTES", 40)  # so that it has leaves
-    monkeypatch.setattr(pmtiles_archive, "_LEAF_ENTRIES", 2)
     given, path = town(1600), tmp_path / "town.pmtiles"
     write_footprints(path, [given], gsd_m=0.5)
     assert [file.name for file in tmp_path.iterdir()] == ["town.pmtiles"]
     found = header(path)
-    assert (found["kind"], found["clustered"], found["leaves"] > 0) == (1, 1, True)
+    assert (found["kind"], found["clustered"]) == (1, 1)
     assert (found["lowest"], found["highest"]) == (13, 15)
     move = Transformer.from_crs(UTM, 4326, always_xy=True).transform_bounds
     bounds = [found[name] / 1e7 for name in ("west", "south", "east", "north")]
