@@ -109,3 +109,14 @@ def test_a_wrong_description_is_an_error(
     assert done.code == code, done.err
     assert message in done.err.replace("\n", " ")
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_folder_of_hugging_face_names_its_network(tmp_path: Path) -> None:
+    unet(1).save_pretrained(tmp_path / "hub")
+    given = ("import", tmp_path / "hub", "-o", tmp_path / "m.rooftrace", *CONTRACT)
+    code, answer = call(*given)
+    assert (code, answer["architecture"], answer["weights"]["share"]) == (0, "Unet", 1), answer
+    config = '{"architectures": ["SegformerFor"], "id2label": {"0": "Ground", "1": "Roof"}}'
+    (tmp_path / "hub/config.json").write_text(config)
+    code, answer = call(*given)
+    assert "--classes ground,roof --activation softmax --normalise" in answer["error"]["remedy"]

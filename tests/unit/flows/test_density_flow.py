@@ -386,8 +386,7 @@ def test_a_mask_without_georeference(tmp_path: Path) -> None:
     assert [renderer.attrib["band"] for renderer in style.iter("rasterrenderer")] == ["1"]
     assert [float(item.attrib["value"]) for item in style.iter("item")] == [0, *BREAKS, 1]
     assert report.shape == (3, 4)
-    assert int(report.total.buildings) == 2
-    assert float(report.total.mean_area_m2) == 25
+    assert (int(report.total.buildings), float(report.total.mean_area_m2)) == (2, 25)
     assert float(report.total.built_up_share) == pytest.approx(200 / 4800)
     assert report.to_json()["crs"].startswith("metres")
 
@@ -424,8 +423,7 @@ def test_which_class_is_buildings(files: Path, tmp_path: Path) -> None:
     with pytest.raises(LabelError) as several:
         run_density([path], tmp_path / "x")
     assert "--building" in several.value.remedy
-    total = run_density([path], tmp_path / "x", building="2").total
-    assert float(total.built_up_share) == 0.5
+    assert run_density([path], tmp_path / "x", building="2").total.built_up_share == 0.5
     with pytest.raises(ConfigError, match="index of a class"):
         run_density([path], tmp_path / "x", building="roof")
 
@@ -433,8 +431,7 @@ def test_which_class_is_buildings(files: Path, tmp_path: Path) -> None:
     frame["class"] = ["hall", *["house"] * (len(frame) - 1)]
     frame.to_file(tmp_path / "c.gpkg")
     # Kinds of buildings are all buildings, but classes of a mask need not be.
-    total = run_density([tmp_path / "c.gpkg"], tmp_path / "x").total
-    assert int(total.buildings) == len(frame)
+    assert int(run_density([tmp_path / "c.gpkg"], tmp_path / "x").total.buildings) == len(frame)
     frame["class_id"] = 1
     frame.to_file(tmp_path / "m.gpkg")
     with pytest.raises(LabelError, match="hall, house") as unnamed:

@@ -105,6 +105,9 @@ def test_footprints_of_a_part_and_empty_labels_are_told() -> None:
         doubts = LabelDoubts(replace(set_of(), kind="footprints"))
         doubts.add(labelled, labelled | rest, np.ones((80, 80), np.bool_))
         assert [one[: len(note)] for one in doubts.notes()] == [note] * bool(note)
+    three = {"kind": "folder", "classes": ("ground", "road", "roof"), "building_class": 2}
+    (doubts := LabelDoubts(replace(set_of(), **three))).add(town & False, town, town | True)
+    assert doubts.notes()[0].endswith("--set labels.values.roof=1 --set labels.values.ground=0.")
     for found, expected in ((0, ()), (9, ("2 of 3 labels have no building",))):
         doubts = LabelDoubts(set_of())
         for built in (9, 0, 0):

@@ -40,6 +40,14 @@ class LabelDoubts:
 
     def __init__(self, source: SceneSet) -> None:
         self._is_layer = source.kind in _LAYERS
+        self._remedy = ""
+        if source.kind == "folder" and source.building_class > 1:
+            # Masks of 0 and 1 then have another class at 1.
+            ground, building = source.classes[0], source.classes[source.building_class]
+            self._remedy = (
+                f" If 1 is {building} in masks of 0 and 1: --set labels.values.{building}=1 --set "
+                f"labels.values.{ground}=0."
+            )
         self._scenes = self._empty = self._full = 0
         self._labelled = self._hit = self._found = self._found_in_empty = 0
         self._pixels: np.ndarray[tuple[int], np.dtype[np.int64]] = np.zeros(4, np.int64)
@@ -83,7 +91,8 @@ class LabelDoubts:
     def _values_note(self) -> str:
         scenes = plural(self._scenes, "image")
         if self._scenes and self._empty == self._scenes:
-            return f"No label has a building ({scenes}); rooftrace inspect shows what they hold."
+            looked = "rooftrace inspect shows what they hold"
+            return f"No label has a building ({scenes}); {looked}.{self._remedy}"
         is_doubted = self._found_in_empty >= max(1, _FOUND_IN_EMPTY * self._found)
         empty = self._empty if is_doubted else 0
         for count, what in ((empty, "no building"), (self._full, "nothing but building")):

@@ -186,8 +186,8 @@ def demo_tiles(spec: BundleSpec, count: int) -> TileSet:
     """Return tiles of the bundled demo scene."""
     if len(spec.bands) != 3 or spec.dtype != "uint8":
         raise ConfigError(
-            f"The model {spec.name} takes {plural(len(spec.bands), 'band')} of {spec.dtype}; the "
-            "demo scene has three bands of uint8.",
+            f"The model takes {plural(len(spec.bands), 'band')} of {spec.dtype}; the demo scene "
+            "has three bands of uint8.",
             remedy="Give images for the check with --check.",
         )
     side = _tile_side(spec)

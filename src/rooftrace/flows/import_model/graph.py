@@ -4,6 +4,7 @@ The graph is wrapped: the normalisation goes before it; interpolation to the siz
 SegFormer needs it, and the activation behind it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,10 @@ graph that have one of these names, and of the values around it."""
 _NUMPY = {"FLOAT": "float32", "FLOAT16": "float16", "DOUBLE": "float64", "UINT8": "uint8",
           "UINT16": "uint16"}  # fmt: skip
 _REMEDY = "Export the network again from the program that made it, with opset_version=17."
+_NO_CLASSES = (
+    "If none has them, as in YOLO and Mask2Former, predict with the program that made it, and give "
+    "its masks to rooftrace vectorize or evaluate --predictions."
+)
 _DYNAMIC = (
     "Export it in evaluation mode and with a dynamic batch axis: torch.onnx.export(…, "
     "input_names=['x'], dynamic_axes={'x': {0: 'n'}}, dynamo=False)."
@@ -115,10 +120,8 @@ def read_foreign_graph(
         )
     if output not in outputs and (output or len(outputs) != 1):
         raise ConfigError(
-            f"{source} has the outputs {', '.join(outputs)}; received --output {output}.",
-            remedy="Name the one with the classes of the pixels: --output NAME. If none has them, "
-            "as in YOLO and Mask2Former, predict with the program that made it, and give its masks "
-            "to rooftrace vectorize or evaluate --predictions.",
+            f"{source} has the outputs {', '.join(outputs)}; --output names {output or 'none'}.",
+            remedy=f"Name the one with the classes of the pixels: --output NAME. {_NO_CLASSES}",
         )
     shape = _shape(inputs[0])
     dtype = TensorProto.DataType.Name(inputs[0].type.tensor_type.elem_type)
@@ -128,7 +131,9 @@ def read_foreign_graph(
             f"band) of {', '.join(_NUMPY)}. None stands for any size.",
             remedy=_REMEDY,
         )
-    is_nhwc = shape[3] == bands != shape[1]
+    is_nhwc = shape[3] == bands != shape[1] or (
+        shape[3] is not None and shape[1] == shape[2] and shape[3] < (shape[1] or math.inf)
+    )
     if is_nhwc:
         shape = shape[0], shape[3], *shape[1:3]
     if shape[0] not in (None, 1):
@@ -157,7 +162,7 @@ def with_output(foreign: ForeignGraph, values: NDArray[Any], image: NDArray[Any]
         f"{foreign.source} has an output of {shape} for an image of {image.shape}; expected "
         "(n, channel, y, x), (n, y, x, channel) or (n, y, x) with the sides of the image, or "
         "a fraction of them.",
-        remedy="Export the network with its logits; --output names another output.",
+        remedy=f"Export the network with its logits; --output names another output. {_NO_CLASSES}",
     )
 
 
@@ -307,6 +312,13 @@ def import_graph(path: Path, options: ImportOptions, draw: DrawTiles) -> Importe
     image = np.zeros((1, len(options.bands), side, side), np.float32)
     (values,) = _run_images(data, foreign, [image])
     foreign = with_output(foreign, values, image)
+    lists = [v.name for v in foreign.model.graph.output if len(_shape(v)) == 3]
+    if lists and foreign.channels not in (1, len(options.classes)):
+        raise BundleError(
+            f"The output {foreign.output} of {source} has {foreign.channels} channels beside a "
+            f"list, {lists[0]}: expected one for each class. In YOLO these are parts of masks.",
+            remedy=_NO_CLASSES,
+        )
     if foreign.channels == 1 and np.issubdtype(values.dtype, np.integer):
         is_given = options.activation not in (None, "none")
         refuse_options(f"the output of {source} holds class indices", {"--activation": is_given})

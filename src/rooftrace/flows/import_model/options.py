@@ -12,7 +12,7 @@ from rooftrace.core.text import plural
 Activation = Literal["none", "sigmoid", "softmax"]
 """Function that turns the output of a network into probabilities."""
 
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of the bands of ImageNet, in shares of the full scale."""
 
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
@@ -174,7 +174,7 @@ class ImportOptions(Options):
                     f"{top:g}.",
                     remedy="Give --mean and --std, one value for each band.",
                 )
-            mean, std = _IMAGENET
+            mean, std = IMAGENET
         if mean is None or std is None:
             raise ConfigError(
                 "The normalisation of the network's input is not known: expected --normalise, or "

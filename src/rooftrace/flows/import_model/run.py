@@ -19,6 +19,7 @@ from rooftrace.core.errors import BundleError, ConfigError, ExportError
 from rooftrace.core.system import installed_versions
 from rooftrace.core.text import plural, utc_now
 from rooftrace.flows.export.convert import TileSet, demo_tiles, draw_tiles
+from rooftrace.flows.import_model.hub_folder import network_in_folder
 from rooftrace.flows.import_model.options import Activation, ImportOptions
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.kinds import open_source
@@ -204,7 +205,8 @@ def run_import(
     """Write a bundle with the model of a foreign file, if its output is that of the original.
 
     Args:
-        path: State dict of PyTorch (.pth, .pt, .ckpt, .safetensors) or ONNX graph (.onnx).
+        path: State dict of PyTorch (.pth, .pt, .ckpt, .safetensors), ONNX graph (.onnx), or folder
+            that segmentation-models-pytorch saved.
         check: Images for the check; default tiles of the demo scene.
 
     Raises:
@@ -219,6 +221,8 @@ def run_import(
             f"{path} is a bundle of rooftrace already, which needs no import.",
             remedy=f"Use it as it is: rooftrace predict IMAGES -m {shlex.quote(str(path))} -o out",
         )
+    if path.is_dir():
+        path, options = network_in_folder(path, options)
     options.pixel_statistics  # noqa: B018  (wrong options are an error before the work)
     if not path.is_file() or path.stat().st_size > MAX_PART_BYTES:
         raise BundleError(
