@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -431,8 +431,8 @@ class PolygonPredictions:
             tuple(notes),
         )
 
-    def check_places(self, grids: Mapping[str, GeoGrid], what: str) -> None:
-        """Check that polygons lie in the scenes; files are read until one does."""
+    def check_georeferenced(self, grids: Mapping[str, GeoGrid]) -> None:
+        """Check that all scenes have a georeference."""
         for scene_id, grid in grids.items():
             if grid.crs is None:
                 raise GeoreferenceError(
@@ -440,18 +440,29 @@ class PolygonPredictions:
                     "polygons belong to places on the ground.",
                     remedy="Give it one, or evaluate it separately, with polygons in its pixels.",
                 )
-        polygons = 0
-        for scene_id, grid in grids.items():
+
+    def check_places(self, grids: Iterable[tuple[str, GeoGrid]], what: str) -> None:
+        """Check that polygons lie in the scenes; files are read until one does."""
+        polygons, remedy = 0, ""
+        for scene_id, grid in grids:
             for path in self.files[scene_id]:
                 layer, _ = self._load(path, grid)
-                if len(layer.near(grid)):
+                if grid.crs is not None:
+                    touches = len(layer.near(grid)) > 0
+                    remedy = "Check the CRS of the file, and that the polygons belong to these "
+                    remedy += "scenes."
+                else:
+                    frame = shapely.box(0.5, 0.5, grid.width - 0.5, grid.height - 0.5)
+                    touches = bool(shapely.intersects(layer.geometry, frame).any())
+                    remedy = "Give them in pixels of the scenes, x right and y down from the upper "
+                    remedy += "left corner. QGIS writes y below 0 there: change its sign."
+                if touches:
                     return
                 polygons += len(layer)
         if polygons:
             raise GeoreferenceError(
                 f"None of the polygons of {what} touches a labelled scene.",
-                remedy="Check the CRS of the file, and that the polygons belong to these scenes. "
-                "An empty file stands for predictions without a building.",
+                remedy=f"{remedy} An empty file stands for predictions without a building.",
             )
 
     def _load(self, path: Path, grid: GeoGrid) -> _Scored:

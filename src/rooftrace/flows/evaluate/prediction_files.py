@@ -7,7 +7,7 @@ COCO results.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -223,6 +223,11 @@ class _FilePredictions:
         if not self.options.pixels_only:
             if numbers is None:
                 numbers = building_instances(classes == self.labels.building_class, None)
+            if probability is not None:
+                # The score of a building is the mean probability of its pixels, as of a model.
+                pixels = np.bincount(numbers.ravel())[1:]
+                total = np.bincount(numbers.ravel(), probability.ravel())[1:]
+                score = (total / (255 * np.maximum(pixels, 1))).astype(np.float32)
             outlines = traced_outlines(numbers)
         return ScenePrediction(Mask(classes, valid, grid), outlines, score, probability, numbers)
 
@@ -291,8 +296,11 @@ class _FilePredictions:
         self.polygons = PolygonPredictions(
             paths, self.source.classes, self.source.building_class, self.data.layer
         )
+        grids: Iterable[tuple[str, GeoGrid]] = ((one.id, one.image.grid) for one in self.source)
         if self.are_georeferenced:
-            self.polygons.check_places(self.grids, str(self.files.path))
+            self.polygons.check_georeferenced(self.grids)
+            grids = self.grids.items()
+        self.polygons.check_places(grids, str(self.files.path))
 
     def _read_table(self, path: Path) -> None:
         """Read a table of run lengths."""

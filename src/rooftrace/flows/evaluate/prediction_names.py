@@ -199,7 +199,8 @@ def find_predictions(path: Path) -> PredictionFiles:
         return PredictionFiles(path, vectors=(path,))
     if path.is_dir():
         is_one = is_result if holds_results(path) else _is_prediction
-        vectors = [file for file in vector_files(path) if is_one(file) and _is_prediction(file)]
+        inside = (file for place, _ in visible_files(path) for file in vector_files(place))
+        vectors = [file for file in inside if is_one(file) and _is_prediction(file)]
         files = [file for file in files if is_one(file) and _is_prediction(file)]
         others = [file for file in files if file.is_file() and file not in vectors]
         rasters = [file for file in others if file.suffix == ".npy" or is_image_file(file)]

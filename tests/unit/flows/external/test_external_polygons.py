@@ -1,6 +1,5 @@
 """Polygons of other tools are judged as they were drawn."""
 
-import json
 from pathlib import Path
 
 import geopandas as gpd
@@ -37,9 +36,7 @@ def test_polygons_are_not_traced_anew(truth: Path, tmp_path: Path) -> None:
 def test_a_score_gives_calibration_and_average_precision(
     truth: Path, tmp_path: Path, values: list[float]
 ) -> None:
-    pytest.importorskip("pycocotools")
-    path = write_polygons(tmp_path / "p.gpkg", Confidence=values)
-    report = judged(path, truth)
+    report = judged(write_polygons(tmp_path / "p.gpkg", Confidence=values), truth)
     assert report.reliability is not None
     assert report.images[0].score.tolist() == pytest.approx([0.9, 0.8, 0.4])
     assert report.images[0].right.all()
@@ -76,18 +73,20 @@ def test_names_of_classes_have_to_be_those_of_the_labels(tmp_path: Path) -> None
 def test_polygons_in_pixels(tmp_path: Path) -> None:
     write_png(tmp_path / "data/images/a.png", np.zeros((*houses().shape, 3), np.uint8))
     write_png(tmp_path / "data/masks/a.png", houses() * np.uint8(255))
-    features = [
-        {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(shapely.box(*h))}
-        for h in HOUSES
-    ]
-    path = tmp_path / "predicted/a_buildings.geojson"
-    path.parent.mkdir()
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    boxes = [shapely.box(*house) for house in HOUSES]
+    path = tmp_path / "predicted/town/a_buildings.geojson"
+    path.parent.mkdir(parents=True)
+    path.write_text(gpd.GeoSeries(boxes).to_json())
     plain = judged(tmp_path / "predicted", tmp_path / "data").to_json()
     assert plain["pixel"]["iou"] == plain["objects"]["f1"] == 1
     write_polygons(tmp_path / "ground.gpkg")
     with pytest.raises(GeoreferenceError, match="labelled scenes have no georeference"):
         judged(tmp_path / "ground.gpkg", tmp_path / "data")
+    # As QGIS draws on a picture without a georeference.
+    path.write_text(gpd.GeoSeries(boxes).affine_transform([1, 0, 0, -1, 0, 0]).to_json())
+    with pytest.raises(GeoreferenceError, match="touches a labelled scene") as caught:
+        judged(tmp_path / "predicted", tmp_path / "data")
+    assert "y down" in caught.value.remedy
 
 
 def test_what_does_not_fit_is_reported(truth: Path, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def test_probabilities_have_a_threshold_and_a_curve(truth: Path, tmp_path: Path)
     half = judged(tmp_path / "float", truth)
     assert half.objects.matched == 2
     assert any("reach 0.5" in note for note in half.notes)
+    assert half.images[0].score.tolist() == pytest.approx([0.8, 0.8], abs=0.003)
     for folder in ("float", "bytes"):
         low = judged(tmp_path / folder, truth, EvalOptions(threshold=0.3))
         assert low.to_json()["pixel"]["iou"] == 1
