@@ -229,7 +229,7 @@ def _overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> d
     sources = [
         [{
             "property": "", "dataset": "rooftrace", "record_id": name and str(name),
-            "update_time": day and str(day), "confidence": None if score != score else score,
+            "update_time": _moment(day), "confidence": None if score != score else score,
         }]
         for name, day, score in zip(model, date, scores)
     ]  # fmt: skip
@@ -245,6 +245,13 @@ def _overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> d
         "has_parts": np.zeros(len(ids), np.bool_),
         "is_underground": np.zeros(len(ids), np.bool_),
     }  # fmt: skip
+
+
+def _moment(date: str | None) -> str | None:
+    """Return a date as the moment that Overture asks for; None for months, years and periods."""
+    if date is None or "/" in date or len(date) < 10:
+        return None
+    return date if "T" in date else f"{date}T00:00:00Z"
 
 
 def vector_suffix(path: Path) -> str:

@@ -411,6 +411,8 @@ def test_the_layer_of_a_catalogue_comes_before_its_scenes(folder: Path, tmp_path
     scene = client.get("/map/folders/region/images/buildings").json()
     assert scene["bounds"] == pytest.approx([33, -6, 33.0012, -5.9998], abs=1e-4)
     assert (scene["buildings"]["count"], scene["credit"]) == (2, "© <Town>")
+    download = client.get("/map/folders/region/images/buildings/download")
+    assert 'filename="region_buildings.gpkg"' in download.headers["content-disposition"]
 
 
 def test_results_of_several_cities_in_one_folder(folder: Path, tmp_path: Path) -> None:

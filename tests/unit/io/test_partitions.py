@@ -113,7 +113,11 @@ def test_rows_come_in_groups_along_the_curve(
 
 
 def test_the_manifest_shows_what_there_is(tmp_path: Path) -> None:
+    before = {one["path"] for one in write(tmp_path, level=13)["partitions"]}
     manifest = write(tmp_path)
+    now = {one["path"] for one in manifest["partitions"]}
+    assert {name for name in files(tmp_path) if name.endswith("parquet")} == now
+    assert before.isdisjoint(now)
     assert json.loads((tmp_path / MANIFEST).read_text()) == json.loads(json.dumps(manifest))
     for one in manifest["partitions"]:
         data = (tmp_path / one["path"]).read_bytes()
@@ -121,14 +125,6 @@ def test_the_manifest_shows_what_there_is(tmp_path: Path) -> None:
         assert one["sha256"] == hashlib.sha256(data).hexdigest()
     assert manifest["made_with"] == {"model": "m"}
     assert not list(tmp_path.glob(".partitions.*"))
-
-
-@pytest.mark.campaign
-def test_what_is_no_part_of_it_any_more_goes(tmp_path: Path) -> None:
-    before = {one["path"] for one in write(tmp_path, level=13)["partitions"]}
-    now = {one["path"] for one in write(tmp_path, level=12)["partitions"]}
-    assert {name for name in files(tmp_path) if name.endswith("parquet")} == now
-    assert before.isdisjoint(now)
 
 
 def test_two_that_begin_in_one_square_have_names_of_their_own(tmp_path: Path) -> None:

@@ -91,6 +91,12 @@ class ImageFiles:
     is_comparison: bool = False
 
     @property
+    def title(self) -> str:
+        """Name of the image, or of the catalogue whose layer this is."""
+        layer = self.polygons
+        return layer.parent.name if layer is not None and layer.name == _LAYER else self.name
+
+    @property
     def paths(self) -> list[Path]:
         """Return the files that exist."""
         files = (self.mask, self.polygons, self.preview, self.density)

@@ -256,7 +256,7 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         }  # fmt: skip
         return {
             "tilejson": "3.0.0",
-            "name": f"{name}: {layer}",
+            "name": f"{files.title}: {layer}",
             "tiles": [tile],
             "minzoom": layer_info["first_zoom"] if is_vector else 0,
             "maxzoom": layer_info["deepest_zoom" if is_vector else "maxzoom"],
@@ -301,7 +301,8 @@ def map_router(catalogue: ResultsCatalogue, basemaps: Sequence[Basemap] = ()) ->
         format: Annotated[VectorFormat, Query()] = "gpkg",  # noqa: A002
     ) -> Response:
         """Download the buildings that pass some filters, as they were predicted."""
-        file, scene = f"{name}_buildings.{format}", store.scene(results_id, name)
+        scene = store.scene(results_id, name)
+        file = f"{scene.files.title}_buildings.{format}"
         headers = {
             "ETag": f'"{scene.stamp}-{format}"', "Cache-Control": "no-cache",
             "Content-Disposition": content_disposition(file),
