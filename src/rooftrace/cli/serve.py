@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -289,8 +290,11 @@ def _run(app: FastAPI, listening: socket.socket, cameras: Sequence[LiveCamera]) 
                 # After a second Ctrl-C uvicorn cancels the app, which logs that as an error.
                 await self.lifespan.shutdown()
 
+    logging.basicConfig(format="%(asctime)s %(levelname)s: %(message)s")
     settings: dict[str, Any] = {
         "log_level": "warning",
+        # Uvicorn's lines get the time, too.
+        "log_config": None,
         "server_header": False,
         # With these headers, a client could choose the address by which it gets its places.
         # X-Forwarded-Proto is read by `rest.security`.

@@ -209,7 +209,9 @@ class RequestMiddleware:
             if status >= 400 and path not in NO_KEY_PATHS:
                 # The person who has the id of a refusal may ask for its reason. Probes repeat until
                 # the server is ready.
-                _LOG.warning("request %s: %s %r: %s", request_id, scope["method"], path, status)
+                client = (scope.get("client") or ("unknown client",))[0]
+                line = "request %s from %s: %s %r: %s"
+                _LOG.warning(line, request_id, client, scope["method"], path, status)
             if self._note is not None:
                 self._note(scope, status, time.perf_counter() - began_s)
 

@@ -311,10 +311,10 @@ def test_the_log_has_errors_and_the_ids_of_refusals(caplog: pytest.LogCaptureFix
     record, line = caplog.records
     assert name in record.getMessage()
     assert "1234" in str(record.exc_info)
-    assert line.getMessage() == f"request {name}: GET '/v1/broken': 500"
+    assert line.getMessage() == f"request {name} from testclient: GET '/v1/broken': 500"
     refused = client_of().get("/nothing?key=secret").headers["x-request-id"]
     assert client_of().get("/readyz").status_code == 404
-    assert caplog.records[-1].getMessage() == f"request {refused}: GET '/nothing': 404"
+    assert caplog.messages[-1] == f"request {refused} from testclient: GET '/nothing': 404"
 
 
 def test_a_request_keeps_the_name_that_a_proxy_gave_it() -> None:
