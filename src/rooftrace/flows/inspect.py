@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 
 import cv2
@@ -235,7 +234,7 @@ def audit_page(audit: Audit) -> str:
         findings=[(finding, pictures.of(finding.ids[:_PER_FINDING])) for finding in audit.findings],
         sheets=_sheets(data, pictures),
         other_sheets=[] if audit.against is None else _sheets(audit.against, pictures),
-        charts=_charts(audit), classes=_classes(data), version=metadata.version("rooftrace"),
+        charts=_charts(audit), classes=_classes(data),
     )  # fmt: skip
 
 

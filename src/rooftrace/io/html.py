@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from importlib import metadata, resources
 from itertools import groupby
 from math import ceil, floor, isnan, log10
 from pathlib import Path
@@ -27,7 +27,7 @@ def render_page(template: str, filters: Mapping[str, Callable[..., str]], **valu
     """Return a page as text.
 
     All values are escaped, except in Markdown and text, because names may come from other
-    people's files. An unknown name in the template is an error.
+    people's files. An unknown name in the template is an error; `version` is that of rooftrace.
 
     Args:
         template: Name of the template among the assets; it may include other assets.
@@ -36,7 +36,9 @@ def render_page(template: str, filters: Mapping[str, Callable[..., str]], **valu
     """
     environment = _environment(template)
     environment.filters.update(number=_number, share=_share, **filters)
-    return environment.get_template(template).render(**values)
+    return environment.get_template(template).render(
+        version=metadata.version("rooftrace"), **values
+    )
 
 
 def _number(value: float | None, digits: int = 0) -> str:

@@ -248,7 +248,7 @@ def _read_document(
     labelled = document.annotations is not None
     return SceneSet.of(
         COCO.name,
-        path.stem,
+        path,
         config,
         labels,
         entries if labelled else (),

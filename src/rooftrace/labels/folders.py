@@ -344,7 +344,7 @@ def _read_folder(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
         blurred = (f"{what} with smoothed edges: building above 127, ground below.",)
     return SceneSet.of(
         FOLDER.name,
-        root.resolve().name,
+        root,
         config,
         labels,
         found.pairs,
@@ -368,7 +368,7 @@ def _read_images(root: Path, config: SourceConfig, labels: LabelConfig) -> Scene
     if not files:
         raise no_image(root, config.globs)
     return SceneSet.of(
-        IMAGES.name, root.resolve().name, config, labels, (), SceneOpener(config),
+        IMAGES.name, root, config, labels, (), SceneOpener(config),
         reading="images without labels",
         unlabelled=entries_below(root.parent if root.is_file() else root, files),
     )  # fmt: skip

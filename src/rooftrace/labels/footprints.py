@@ -177,7 +177,7 @@ def _label_of(
 
 def georeferenced_set(
     kind: str,
-    name: str,
+    path: Path,
     entries: Sequence[SceneEntry],
     file: LayerFile,
     config: SourceConfig,
@@ -188,7 +188,7 @@ def georeferenced_set(
     """Return the set of georeferenced images whose labels are drawn from a layer.
 
     Args:
-        name: Name of the set, unless `config` gives one.
+        path: Folder or file that names the set, unless `config` does.
         entries: Entries whose key is the tile that the image shows, or None if the image file is
             georeferenced.
         config, labels: Options of the data and meaning of its labels.
@@ -199,7 +199,7 @@ def georeferenced_set(
         notes = (*notes, f"{file.path} has no footprints: every label is empty.")
     return SceneSet.of(
         kind,
-        name,
+        path,
         config,
         labels,
         entries,
@@ -259,10 +259,9 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
     given = None if config.images is None else Path(config.images)
     files, top = _images_of(vector, given, config.globs)
     file = LayerFile.of(vector, labels, config.field, config.layer)
-    name = path.resolve().name if vector != path else path.stem
     files, notes = _without_others(files)
     source = georeferenced_set(
-        FOOTPRINTS.name, name, entries_below(top, files), file, config, labels, notes=notes
+        FOOTPRINTS.name, path, entries_below(top, files), file, config, labels, notes=notes
     )
     notes = (*source.notes, *check_reach(file, (scene.image.grid for scene in source)))
     if len(source) > 1:

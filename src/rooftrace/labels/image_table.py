@@ -118,7 +118,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
         raise LayoutError(f"{path} has no rows of images and masks.", remedy="Check the path.")
     opener = _RowOpener(labels.rule(), config.gsd_m, nodata_rule(config.nodata).colour)
     return SceneSet.of(
-        IMAGE_TABLE.name, path.resolve().name, config, labels, entries, opener,
+        IMAGE_TABLE.name, path, config, labels, entries, opener,
         reading=f"{plural(len(entries), 'row')} of {plural(len(files), 'Parquet file')}",
         label_file=files[0],
     )  # fmt: skip

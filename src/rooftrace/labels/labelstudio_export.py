@@ -320,7 +320,7 @@ def _read_export(
         entry = SceneEntry(entry_id, image, group, votes, gsd_m)
         (unlabelled if votes is None else entries).append(entry)
     return SceneSet.of(
-        "labelstudio", path.stem, config, labels, entries, SceneOpener(config, _label_of),
+        "labelstudio", path, config, labels, entries, SceneOpener(config, _label_of),
         reading="Label Studio's export" + ("" if asked is None else f", annotator {asked}"),
         unlabelled=unlabelled, label_file=path,
     )  # fmt: skip

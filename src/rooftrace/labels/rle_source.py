@@ -185,7 +185,7 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
         order, note = deduce_order(table, {one.id: one.key for one in entries}, entries, opener)
         notes += [note] if note else []
     return SceneSet.of(
-        RLE.name, path.stem, config, labels, entries,
+        RLE.name, path, config, labels, entries,
         SceneOpener(config, partial(read_label, order=order)),
         reading=f"{len(table.rows)} rows, runs {DIRECTION[order]}", notes=notes, label_file=path,
     )  # fmt: skip

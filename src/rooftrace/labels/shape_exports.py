@@ -84,7 +84,7 @@ def _read(
         for scene_id, image in zip(_ids(file_of, by_image), by_image)
     ]
     return SceneSet.of(
-        kind, path.resolve().name if path.is_dir() else path.stem, config, labels, entries,
+        kind, path, config, labels, entries,
         SceneOpener(config, partial(_label_of, rule=rule)),
         reading=f"{plural(len(entries), 'image')}, {plural(count, 'shape')}",
         notes=(*notes, *lines_note(by_image.values())), label_file=files[0],

@@ -227,9 +227,8 @@ def _read(path: Path, config: SourceConfig, labels: LabelConfig) -> SceneSet:
         for tile, image in tiles.items()
     ]
     return georeferenced_set(
-        TILES.name, path.resolve().name if path.is_dir() else path.stem, entries, file, config,
-        labels, notes=(*_notes(found, tiles), *reach_notes),
-    )  # fmt: skip
+        TILES.name, path, entries, file, config, labels, notes=(*_notes(found, tiles), *reach_notes)
+    )
 
 
 def _notes(found: TileFolder, tiles: dict[TileName, Path]) -> tuple[str, ...]:

@@ -125,7 +125,7 @@ class SceneSet:
     def of(
         cls,
         kind: str,
-        default_name: str,
+        path: Path,
         config: SourceConfig,
         labels: LabelConfig,
         entries: Iterable[SceneEntry],
@@ -136,9 +136,10 @@ class SceneSet:
         notes: Iterable[str] = (),
         label_file: Path | None = None,
     ) -> SceneSet:
-        """Return a set whose name, classes and share are those of its configuration."""
+        """Return a set with the classes of its configuration, and its name or that of `path`."""
+        name = path.resolve().name if path.is_dir() else path.stem
         return cls(
-            config.name or default_name, kind, labels.classes, labels.building_class,
+            config.name or name, kind, labels.classes, labels.building_class,
             by_id(entries), open_scene, config.share, reading, by_id(unlabelled), tuple(notes),
             label_file=label_file,
         )  # fmt: skip

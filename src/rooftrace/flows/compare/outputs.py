@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -460,12 +459,18 @@ def comparison_page(
     origins = (", ".join(filter(None, (one.source, one.date))) for one in layers)
     shown = [f"{title}: {origin}" for title, origin in zip(titles, origins) if origin]
     return render_page(
-        "compare.html", {}, figures=figures, titles=titles, origins=shown, colours=COLOURS,
-        meanings=MEANINGS | (MAP_MEANINGS if compared.is_map else {}), word=compared.word,
+        "compare.html",
+        {},
+        figures=figures,
+        titles=titles,
+        origins=shown,
+        colours=COLOURS,
+        meanings=MEANINGS | (MAP_MEANINGS if compared.is_map else {}),
+        word=compared.word,
         sides=["found", "map"] if compared.is_map else ["new layer", "old layer"],
         map=_map(compared, " compared with ".join(titles), "; ".join(shown)),
-        examples=_examples(compared, images), version=metadata.version("rooftrace"),
-    )  # fmt: skip
+        examples=_examples(compared, images),
+    )
 
 
 def _examples(compared: Compared, images: Sequence[RasterSource]) -> list[tuple[str, list[Markup]]]:

@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
@@ -597,7 +596,6 @@ def evaluation_page(
         scenes=[[by_id[name] for by_id in images] for name, _ in ranked(first)[:_ROWS]],
         galleries=galleries,
         notes=dict.fromkeys(note for report in evaluation.reports for note in report.notes),
-        version=metadata.version("rooftrace"),
     )
 
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
 from html import escape
-from importlib import metadata
 from io import BytesIO
 from operator import itemgetter
 from pathlib import Path
@@ -414,7 +413,6 @@ def run_fair(model: Path | None, out: Path, url: str) -> FairReport:
         "title": re.sub(r"[^\w .-]+", " ", spec.name),
         "torch": torch.__version__.partition("+")[0],
         "url": url.rstrip("/"),
-        "version": metadata.version("rooftrace"),
         "zoom": 19 if spec.gsd_m is None else round(math.log2(_EQUATOR_M / spec.gsd_m)),
     }
     as_json = {"json": partial(json.dumps, ensure_ascii=False)}
