@@ -31,7 +31,7 @@ from rooftrace.core.types import (
 )
 from rooftrace.io.area import Area, AreaSource, limit_to_area
 from rooftrace.io.gdal import trace_values
-from rooftrace.io.georeferenced import WindowSource, in_scene
+from rooftrace.io.georeferenced import WindowSource
 from rooftrace.io.make_valid import polygon_parts, valid_geometry
 from rooftrace.labels.shapes import clip_outlines
 from rooftrace.labels.source import SceneEntry, SceneSet
@@ -114,35 +114,6 @@ Outlines = tuple[Polygons, NDArray[np.int16]]
 """(n,) polygons in pixels of an image, and their class indices."""
 
 
-class WindowLabel:
-    """The `LabelReader` of a `WindowSource`."""
-
-    def __init__(self, label: LabelReader, window: Window) -> None:
-        self.label = label
-        self.window = window
-
-    def read(self, window: Window | None = None) -> Mask:
-        return self.label.read(in_scene(window, self.window))
-
-    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
-        """Return the object numbers of the scene; None if its label does not separate objects."""
-        return label_instances(self.label, in_scene(window, self.window))
-
-    def read_outlines(self) -> Outlines | None:
-        """Return the scene's polygons that overlap the window, unclipped; None if it has none."""
-        if (outlines := label_outlines(self.label)) is None:
-            return None
-        window, (geometry, classes) = self.window, outlines
-        frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-        inside = shapely.intersects(frame, geometry)
-        return _moved(geometry[inside], -window.row, -window.col), classes[inside]
-
-
-def _moved(geometry: Polygons, rows: int, cols: int) -> Polygons:
-    moved = shapely.transform(geometry, lambda xy: xy + np.array([cols, rows]))
-    return np.asarray(moved, np.object_)
-
-
 class _OpenChip:
     """Opens the chip of an entry whose key is (entry of the scene, window or None for the whole).
 
@@ -164,8 +135,10 @@ class _OpenChip:
         if self._last is None or self._last[0] is not parent:
             self._last = (parent, self._open_scene(parent))
         scene = self._last[1]
-        label = None if scene.label is None else WindowLabel(scene.label, window)
-        image = WindowSource(scene.image, window)
+        image, label = WindowSource(scene.image, window), None
+        if scene.label is not None:
+            shape = scene.image.grid.shape
+            label = ShiftedLabel(scene.label, image.grid, -window.row, -window.col, shape)
         # Metres that the georeference gives are given for each axis, also of a chip.
         gsd_m = image.grid.gsd_m if scene.stated_gsd_m is None else scene.gsd_m
         return replace(scene, id=entry.id, image=image, label=label, group=entry.group, gsd_m=gsd_m)
@@ -208,51 +181,64 @@ def cut_into_chips(source: SceneSet, chip_px: int) -> SceneSet:
 
 @dataclass(frozen=True)
 class ShiftedLabel:
-    """A `LabelReader` that shows another label shifted by whole pixels.
+    """A `LabelReader` that shows the label of a scene shifted by whole pixels, or in a chip.
 
     Args:
+        grid: Grid of the image on which the label is shown.
         rows, cols: Number of pixels to shift down and to the right; negative values shift up and
-            to the left. Pixels that come in from beyond the image are unknown.
+            to the left. Pixels that come in from beyond the scene are unknown.
+        shape: Shape of the scene.
     """
 
     label: LabelReader
     grid: GeoGrid
     rows: int
     cols: int
+    shape: tuple[int, int]
 
     def read(self, window: Window | None = None) -> Mask:
         window = window or Window.whole(self.grid.shape)
+        grid = self.grid.crop(window)
         data = np.zeros(window.shape_yx, dtype=np.uint8)
         valid = np.zeros(window.shape_yx, dtype=bool)
         wanted, there = self._unshifted(window)
         if there is not None:
             mask = self.label.read(there)
+            if there == wanted:
+                return Mask(mask.data, mask.valid, grid)
             into = there.slices(wanted)
             data[into], valid[into] = mask.data, mask.valid
-        return Mask(data, valid, self.grid.crop(window))
+        return Mask(data, valid, grid)
 
     def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
         """Return the shifted object numbers; None if the label does not number its objects."""
         window = window or Window.whole(self.grid.shape)
         wanted, there = self._unshifted(window)
-        # A window whose pixels all come from beyond the image is asked for one that does not.
+        # A window whose pixels all come from beyond the scene is asked for one that does not.
         ids = label_instances(self.label, there or Window(0, 0, 1, 1))
-        if ids is None:
-            return None
+        if ids is None or there == wanted:
+            return ids
         shifted = np.zeros(window.shape_yx, dtype=np.int32)
         if there is not None:
             shifted[there.slices(wanted)] = ids
         return shifted
 
     def read_outlines(self) -> Outlines | None:
-        """Return the shifted outlines; None if the label has none."""
-        outlines = label_outlines(self.label)
-        return outlines and (_moved(outlines[0], self.rows, self.cols), outlines[1])
+        """Return the shifted outlines that overlap the image, unclipped; None without outlines."""
+        if (outlines := label_outlines(self.label)) is None:
+            return None
+        geometry, classes = outlines
+        wanted, _ = self._unshifted(Window.whole(self.grid.shape))
+        frame = shapely.box(wanted.col, wanted.row, wanted.col_stop, wanted.row_stop)
+        inside = shapely.intersects(frame, geometry)
+        shift = np.array([self.cols, self.rows])
+        moved = shapely.transform(geometry[inside], lambda xy: xy + shift)
+        return np.asarray(moved, np.object_), classes[inside]
 
     def _unshifted(self, window: Window) -> tuple[Window, Window | None]:
-        """Return the window before the shift, and its part inside the image."""
+        """Return the window before the shift, and its part inside the scene."""
         wanted = Window(window.row - self.rows, window.col - self.cols, *window.shape_yx)
-        return wanted, wanted.intersection(Window.whole(self.grid.shape))
+        return wanted, wanted.intersection(Window.whole(self.shape))
 
 
 def shift_labels(source: SceneSet, shift_yx: tuple[int, int]) -> SceneSet:
@@ -265,7 +251,8 @@ def shift_labels(source: SceneSet, shift_yx: tuple[int, int]) -> SceneSet:
 def _shifted(shift_yx: tuple[int, int], scene: Scene) -> Scene:
     if scene.label is None:
         return scene
-    return replace(scene, label=ShiftedLabel(scene.label, scene.image.grid, *shift_yx))
+    grid = scene.image.grid
+    return replace(scene, label=ShiftedLabel(scene.label, grid, *shift_yx, grid.shape))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rooftrace.core.types import GeoGrid, RasterSource, Window
 from rooftrace.io.georeferenced import ArraySource, GeoreferencedSource, WindowSource
 from rooftrace.io.raster import open_raster
 from rooftrace.io.web_mercator import TileName
-from rooftrace.labels.derived import WindowLabel
+from rooftrace.labels.derived import ShiftedLabel
 
 GRID = GeoGrid((6, 9), Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000), CRS.from_epsg(32633))
 VALUES = np.arange(2 * 6 * 9, dtype=np.uint16).reshape(2, 6, 9)
@@ -36,7 +36,8 @@ def windows(draw: st.DrawFn, height: int, width: int) -> Window:
 def test_a_window_of_a_chip_is_that_part_of_the_scene(data: st.DataObject) -> None:
     outer = data.draw(windows(6, 9))
     inner = data.draw(windows(outer.height, outer.width))
-    chip, label = WindowSource(source(), outer), WindowLabel(LABEL, outer)
+    chip = WindowSource(source(), outer)
+    label = ShiftedLabel(LABEL, chip.grid, -outer.row, -outer.col, GRID.shape)
     assert isinstance(chip, RasterSource)
     assert (chip.bands, chip.dtype, chip.grid) == (2, np.uint16, GRID.crop(outer))
     assert "scene" in chip.name

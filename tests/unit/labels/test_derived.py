@@ -38,7 +38,7 @@ def test_every_pixel_comes_from_its_place(rows: int, cols: int, draw: st.DataObj
     window = Window(
         row, col, draw.draw(st.integers(1, 9 - row)), draw.draw(st.integers(1, 13 - col))
     )
-    label = ShiftedLabel(Painted(), GRID, rows, cols)
+    label = ShiftedLabel(Painted(), GRID, rows, cols, SHAPE)
     whole, part = label.read(), label.read(window)
     for r, c in np.ndindex(SHAPE):
         inside = 0 <= r - rows < SHAPE[0] and 0 <= c - cols < SHAPE[1]
