@@ -46,7 +46,7 @@ def polygons_of(mask: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
     traced = trace(mask)
     count = len(traced)
     found = Footprints(traced.polygons, np.ones(count, np.float32), np.full(count, np.nan), None)
-    [prediction] = predictions(found, GeoGrid(SHAPE), ("background", "building"), "none")
+    [prediction] = predictions(found, GeoGrid(SHAPE), "building", "none")
     return list(prediction["result"])
 
 

@@ -141,10 +141,8 @@ def run_push(
             real, name = entry.image.resolve(), entry.image.name
             is_below = top in real.parents
             task_data[FILE_KEY] = real.relative_to(top).as_posix() if is_below else name
-        found = predictions(
-            footprints, made.mask.grid, [tool.label], predictor.bundle.version,
-            building_class=0, control=tool.control,
-        )  # fmt: skip
+        version = predictor.bundle.version
+        found = predictions(footprints, made.mask.grid, tool.label, version, tool.control)
         server.import_tasks(number, [{"data": task_data, "predictions": found}])
         if progress is not None:
             progress(done + 1, len(new))

@@ -69,32 +69,21 @@ def label_config(classes: Sequence[str], *, unknown: bool = True) -> str:
 
 
 def predictions(
-    found: Footprints | Mask,
-    grid: GeoGrid,
-    classes: Sequence[str],
-    model_version: str,
-    *,
-    building_class: int = 1,
-    control: Control | None = None,
+    found: Footprints, grid: GeoGrid, label: str, model_version: str, control: Control = POLYGON
 ) -> list[dict[str, Any]]:
-    """Return the `predictions` of one task, from which annotators start.
+    """Return the `predictions` of one task, from which annotators start: polygons with scores.
 
     Args:
-        found: Buildings, which become polygons with their scores; or a mask, which becomes one
-            brush for each class.
+        found: Buildings.
         grid: Grid of the image.
-        classes: Class names by class index; the background, index 0, is left out.
+        label: Label of the polygons.
         model_version: Name of the model in Label Studio.
-        building_class: Class index of footprints.
-        control: Control of the project; default that of `label_config`.
+        control: Control of the project.
 
     Returns:
         One prediction; its score is the mean score of its polygons.
     """
-    if isinstance(found, Mask):
-        results = list(brush_results(found, classes, control or BRUSH))
-        return [{"model_version": model_version, "result": results}]
-    results = polygon_results(found, grid, classes[building_class], control or POLYGON)
+    results = polygon_results(found, grid, label, control)
     prediction: dict[str, Any] = {"model_version": model_version, "result": results}
     if results:
         prediction["score"] = float(np.mean([result["score"] for result in results]))

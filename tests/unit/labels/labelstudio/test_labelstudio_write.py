@@ -84,7 +84,7 @@ def test_polygons_of_predictions_cover_the_mask(mask: np.ndarray[Any, Any]) -> N
     found = Footprints(
         traced.polygons, np.linspace(0.2, 1, n, dtype=np.float32), np.full(n, np.nan), None
     )
-    [prediction] = predictions(found, GeoGrid(mask.shape), CLASSES, "m1")
+    [prediction] = predictions(found, GeoGrid(mask.shape), "building", "m1")
     assert prediction["model_version"] == "m1"
     assert ("score" in prediction) == (n > 0)
     for result, score in zip(prediction["result"], found.score):
@@ -100,7 +100,7 @@ def test_footprints_on_the_ground_go_back_to_pixels() -> None:
         np.array([house], dtype=object), lambda xy: np.stack(grid.to_world(*xy.T), axis=1)
     )
     found = Footprints(placed, np.ones(1, np.float32), np.ones(1), grid.crs)
-    [prediction] = predictions(found, grid, CLASSES, "m1", building_class=2)
+    [prediction] = predictions(found, grid, "road", "m1")
     mask = paint(prediction["result"], grid.shape, CLASSES)
     expected = np.zeros(grid.shape, dtype=np.uint8)
     expected[5:30, 10:40] = 2
