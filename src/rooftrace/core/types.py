@@ -47,6 +47,12 @@ class Window:
     width: int
 
     @classmethod
+    def middle(cls, shape_yx: tuple[int, int], side_px: int) -> Window:
+        """Return the middle of a raster, at most `side_px` high and wide."""
+        (height, width), (rows, cols) = shape_yx, (min(side, side_px) for side in shape_yx)
+        return cls((height - rows) // 2, (width - cols) // 2, rows, cols)
+
+    @classmethod
     def whole(cls, shape_yx: tuple[int, int]) -> Window:
         """Return the window that covers an array of `shape_yx`."""
         return cls(0, 0, *shape_yx)

@@ -18,7 +18,7 @@ from PIL import Image
 from rooftrace.audit.facts import SceneFacts
 from rooftrace.audit.report import Audit, SetAudit, run_audit
 from rooftrace.core.errors import RooftraceError
-from rooftrace.core.types import RasterSource, Scene, Window
+from rooftrace.core.types import Scene, Window
 from rooftrace.io.bands import in_colours, parse_bands
 from rooftrace.io.files import write_atomically
 from rooftrace.io.html import check_page_path, draw_histogram, render_page
@@ -178,7 +178,7 @@ def draw_scene(scene: Scene, building_class: int) -> str:
     cannot be read is left out; findings report both.
     """
     try:
-        window = _part(scene.image)
+        window = Window.middle(scene.image.grid.shape, _LARGEST_READ_PX)
         raster = in_colours(scene.image).read(window)
     except RooftraceError:
         return ""
@@ -202,12 +202,6 @@ def draw_scene(scene: Scene, building_class: int) -> str:
         _draw_label(small, classes, building_class)
     # Colour keeps its full resolution, because outlines are one pixel wide.
     return data_url(encoded(Image.fromarray(small), "JPEG", quality=_QUALITY, subsampling=0))
-
-
-def _part(image: RasterSource) -> Window:
-    height, width = image.grid.shape
-    rows, cols = min(height, _LARGEST_READ_PX), min(width, _LARGEST_READ_PX)
-    return Window((height - rows) // 2, (width - cols) // 2, rows, cols)
 
 
 def _draw_label(

@@ -210,10 +210,7 @@ def _look(path: Path) -> _Look:
         return _Look()
     try:
         source = open_mask(path)
-        height, width = source.grid.shape
-        top, left = (max(side - _MIDDLE_PX, 0) // 2 for side in (height, width))
-        middle = Window(top, left, min(height, _MIDDLE_PX), min(width, _MIDDLE_PX))
-        data = source.read(middle).data
+        data = source.read(Window.middle(source.grid.shape, _MIDDLE_PX)).data
     except DataError:
         return _Look(_MASK_VALUES + 1)
     return _Look(len(np.unique(data.reshape(len(data), -1), axis=1).T), len(data))

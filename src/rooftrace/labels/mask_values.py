@@ -606,9 +606,7 @@ def colours_in(paths: Iterable[Path]) -> set[str]:
 
 def _middle_of(source: RasterSource) -> Raster:
     """Return the middle of a mask, where buildings are likelier than at its edge."""
-    height, width = source.grid.shape
-    rows, cols = min(height, _ROWS), min(width, _ROWS)
-    return source.read(Window((height - rows) // 2, (width - cols) // 2, rows, cols))
+    return source.read(Window.middle(source.grid.shape, _ROWS))
 
 
 def is_smoothed(path: Path) -> bool:
