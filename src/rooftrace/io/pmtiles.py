@@ -105,29 +105,26 @@ def _tiles(centres: Floats, zoom: int) -> Ints:
     return np.unique(col << 32 | row, return_inverse=True)[1]
 
 
-def sample(geometry: Polygons, zoom: int) -> tuple[Ints, Polygons]:
-    """Return which polygons stand for all at a zoom, and their outlines.
+def sample(area: Floats, centres: Floats, zoom: int) -> tuple[Ints, Ints, float]:
+    """Return which polygons stand for all at a zoom.
 
     They cover as much ground as all, wherever one looks: large ones are there as they are, and of
     smaller ones some, as squares of one size, each as probable as its area is large. Systematic
     sampling along a Z-order curve (W. G. Madow 1949) spreads them.
 
     Args:
-        geometry: (n,) polygons in EPSG:3857.
+        area, centres: (n,) areas and (n, 2) centres, where the side of the map is 1.
+
+    Returns:
+        Indices of the large ones and of the smaller ones, and the side of their squares.
     """
-    area, centres = shapely.area(geometry), _centres(geometry)
-    tile = WORLD_M / (1 << zoom)
     fullest = np.bincount(_tiles(centres, zoom), area).max()
-    square = max(fullest / _MOST_SAMPLED, (tile * _PIXEL_UNITS / _EXTENT) ** 2)
+    square = max(fullest / _MOST_SAMPLED, (_PIXEL_UNITS / (_EXTENT << zoom)) ** 2)
     large, small = np.flatnonzero(area >= square), np.flatnonzero(area < square)
     x, y = (centres[small] * 2**31).astype(np.int64).T
     small = small[np.argsort(interleave_bits(x, y, 31), kind="stable")]
     steps = np.ceil(np.cumsum(area[small]) / square)
-    small = small[np.diff(steps, prepend=0) > 0]
-    x, y = (centres[small].T - 0.5) * WORLD_M
-    half = np.sqrt(square) / 2
-    boxes = np.asarray(shapely.box(x - half, y - half, x + half, y + half), np.object_)
-    return np.concatenate([large, small]), np.concatenate([geometry[large], boxes])
+    return large, small[np.diff(steps, prepend=0) > 0], float(np.sqrt(square))
 
 
 _TILE_DIGITS = {"area_m2": 1, "perimeter_m": 1, "orientation_deg": 1}
@@ -165,10 +162,16 @@ def write_pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk])
         )  # fmt: skip
         return file
 
-    samples = []
+    samples, centres = [], _centres(geometry)
     for zoom in range(lowest, whole):
-        rows, outlines = sample(geometry, zoom)
-        part = LayerChunk(outlines, {name: values[rows] for name, values in columns.items()})
+        large, small, side = sample(shapely.area(geometry) / WORLD_M**2, centres, zoom)
+        corner = np.concatenate([centres[small] - side / 2, centres[small] + side / 2], axis=1)
+        squares = np.asarray(shapely.box(*((corner - 0.5) * WORLD_M).T), np.object_)
+        rows = np.concatenate([large, small])
+        part = LayerChunk(
+            np.concatenate([geometry[large], squares]),
+            {name: values[rows] for name, values in columns.items()},
+        )
         # GDAL calls the layer by its file.
         folder = path.with_name(f"zoom {zoom}")
         folder.mkdir()

@@ -126,11 +126,12 @@ def many(folder: Path, monkeypatch: pytest.MonkeyPatch) -> VectorTiles:
 def test_single_buildings_begin_where_a_tile_holds_few(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert ZOOM < many(tmp_path, monkeypatch).first_zoom <= ZOOM + 4
-
-
-def test_a_tile_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = many(tmp_path, monkeypatch)
+    assert ZOOM < made.first_zoom <= ZOOM + 4
+    # From farther away a sample covers as much ground.
+    _, found = read(made.buildings(TileName(ZOOM - 4, 2**10, 2**10)), tmp_path)
+    assert len(found) < 60
+    assert shapely.area(found).sum() == pytest.approx(400 * (20 / 16) ** 2, rel=0.1)
     columns, _ = read(made.buildings(TILE), tmp_path)
     # The largest.
     assert sorted(columns["size"].tolist()) == [size * 10 for size in range(340, 400)]

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.app.map.place import Place
+from rooftrace.core.arrays import in_steps
 from rooftrace.core.errors import DataError
 from rooftrace.core.types import Floats, Ints
+from rooftrace.io.pmtiles import sample
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.web_mercator import WORLD_M, TileName, interleave_bits
 from rooftrace.vector.compare import GONE, MAP_WORDS, OUTSIDE
@@ -526,7 +528,7 @@ _MANY_VERTICES = 40
 
 
 class VectorTiles:
-    """Vector tiles of one scene's outlines, from `first_zoom` on.
+    """Vector tiles of one scene's outlines; below `first_zoom` a sample stands for all.
 
     A tile has the layer `buildings`: each building has its row in the file as its id, and `score`,
     `size`, `kind` and `height` as in `Outlines`, and `old` (0 or 1) in a comparison.
@@ -534,6 +536,7 @@ class VectorTiles:
 
     def __init__(self, outlines: Outlines) -> None:
         self.outlines = outlines
+        self._samples: dict[int, tuple[NDArray[np.int8], float]] = {}
 
     @cached_property
     def first_zoom(self) -> int:
@@ -545,6 +548,22 @@ class VectorTiles:
                 return min(zoom + 1, DEEPEST_ZOOM)
         return 0
 
+    @cached_property
+    def _areas(self) -> Floats:
+        """(n,) areas, where the side of the map is 1."""
+        shapes = self.outlines.shapes
+        parts = in_steps(np.arange(len(shapes)), _AT_ONCE)
+        return np.concatenate([shapely.area(shapes.take(some).geometry()) for some in parts])
+
+    def _sample(self, zoom: int) -> tuple[NDArray[np.int8], float]:
+        """Return (n,) 1 for outlines of a sample as they are, 2 for squares; and their side."""
+        if zoom not in self._samples:
+            large, small, side = sample(self._areas, self.outlines.centres, zoom)
+            drawn = np.zeros(len(self.outlines), np.int8)
+            drawn[large], drawn[small] = 1, 2
+            self._samples[zoom] = drawn, side
+        return self._samples[zoom]
+
     def buildings(self, tile: TileName) -> bytes:
         """Return a tile of single buildings; b"" if there are none."""
         side = 1 / (1 << tile.zoom)
@@ -552,6 +571,8 @@ class VectorTiles:
         left, top = tile.col * side, tile.row * side
         area = (left - margin, top - margin, left + side + margin, top + side + margin)
         which = np.flatnonzero(self.outlines.within(area))
+        if tile.zoom < self.first_zoom:
+            which = which[self._sample(tile.zoom)[0][which] > 0]
         while True:
             which = self._largest(which, MOST_FEATURES)
             encoded = self._encoded(tile, which)
@@ -574,6 +595,12 @@ class VectorTiles:
             outlines.bounds[which] * scale - np.tile(origin, 2),
             1 if tile.zoom >= DEEPEST_ZOOM else _SNAP,
         )
+        if tile.zoom < self.first_zoom:
+            drawn_as, side = self._sample(tile.zoom)
+            small = drawn_as[which] == 2
+            middle = outlines.centres[which[small]] * scale - origin
+            half = side * scale / 2
+            shapes[small] = shapely.box(*np.rint(middle - half).T, *np.rint(middle + half).T)
         parts, owner = shapely.get_parts(shapes, return_index=True)
         solid = shapely.area(parts) > 0
         drawn, feature = np.unique(owner[solid], return_inverse=True)

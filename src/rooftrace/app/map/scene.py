@@ -288,7 +288,7 @@ class MapScene:
             },
             # Cells are larger than pixels, and their edges stay sharp.
             "density": _describe_picture(self.density, deeper=3),
-            "buildings": None if vectors is None else _describe_buildings(vectors),
+            "buildings": None if vectors is None else _describe_buildings(vectors, self.mask),
             "colours": {
                 str(index): self._colour(index)
                 for index in (vectors.outlines.classes if vectors is not None else ())
@@ -424,13 +424,14 @@ def _degrees(bounds: NDArray[np.float64]) -> tuple[float, float, float, float]:
     return left * 360 - 180, south, right * 360 - 180, north
 
 
-def _describe_buildings(vectors: VectorTiles) -> dict[str, Any]:
+def _describe_buildings(vectors: VectorTiles, mask: Pyramid | None) -> dict[str, Any]:
     outlines = vectors.outlines
     quantiles = (5, 25, 50, 75, 95)
     sizes = np.percentile(outlines.size, quantiles).tolist() if len(outlines) else [0.0] * 5
     return {
         "count": len(outlines),
-        "first_zoom": vectors.first_zoom,
+        # From afar a mask stands for the buildings; without one, a sample does.
+        "first_zoom": 0 if mask is None else vectors.first_zoom,
         "deepest_zoom": max(DEEPEST_ZOOM, vectors.first_zoom),
         "in_metres": outlines.in_metres,
         "sizes": [size / 10 for size in sizes],
