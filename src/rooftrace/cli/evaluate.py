@@ -113,6 +113,14 @@ def evaluate(
     ] = 100.0,
     engine: EngineName = None,
     precision: Precision = None,
+    group_pattern: Annotated[
+        str | None,
+        option(
+            REPORT, metavar="REGEX",
+            help="Regular expression; its first group is the place of a scene, in its id. Default: "
+            "the folder of the image.",
+        ),
+    ] = None,
     baseline: Annotated[
         str | None,
         option(
@@ -135,7 +143,7 @@ def evaluate(
         split, threshold, engine, precision, ensemble, parse_weights(weights), tta,
         min_area_m2=min_area, cell_m=cell, pixels_only=only is not None,
         order=order, size_yx=_parse_size(size),
-        baseline=baseline, images=images,
+        baseline=baseline, images=images, group_pattern=group_pattern,
     )  # fmt: skip
     with bar("evaluate", counted("images"), hidden=as_json) as progress:
         report = run_evaluate(

@@ -40,6 +40,7 @@ from rooftrace.labels.mask_values import LabelFile
 from rooftrace.labels.rle import Order, RleTable, is_table, parse_runs, side_of_runs
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
 from rooftrace.labels.source import SceneEntry, SceneSet, by_id, place_of
+from rooftrace.labels.split import group_by_pattern
 from rooftrace.metrics.image_counts import ImageCounts, ScenePair, score_scene
 from rooftrace.metrics.objects import CocoCollector
 from rooftrace.metrics.pixel import ThresholdCurve
@@ -69,6 +70,8 @@ class EvalOptions:
         baseline: Name or number (from 1) of the model with which the others are compared; default
             the first.
         images: Bands, stretch and scale with which models read images.
+        group_pattern: Regular expression whose first group, in the id of a scene, is its place;
+            None for the folder.
     """
 
     split: str | None = None
@@ -85,6 +88,7 @@ class EvalOptions:
     size_yx: tuple[int, int] | None = None
     baseline: str | None = None
     images: SceneOptions = AS_FOUND
+    group_pattern: str | None = None
 
 
 def run_evaluate(
@@ -212,6 +216,11 @@ def _open_scenes(
         folder = folder.model_copy(update={"layer": None})
     scenes = open_truth(folder, labels, accept_labels_alone=bool(files), size_yx=options.size_yx)
     scenes = select_part(scenes, options.split, folder.path)
+    if options.group_pattern is not None:
+        places = group_by_pattern(scenes.ids, options.group_pattern)
+        pairs = zip(scenes.entries, places, strict=True)
+        entries = tuple(replace(entry, group=place) for entry, place in pairs)
+        scenes = replace(scenes, entries=entries)
     if not len(scenes):
         count = plural(len(scenes.with_unlabelled()), "image")
         raise DataError(

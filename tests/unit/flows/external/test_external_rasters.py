@@ -144,8 +144,9 @@ def test_probabilities_in_bytes_are_known_by_a_file_that_has_buildings(tmp_path:
         shades[name][0, :4] = 1, 2, 3, 4
     truth = write_labels(tmp_path / "truth", masks)
     predicted = write_labels(tmp_path / "predicted", shades)
-    report = judged(predicted, truth, EvalOptions(threshold=0.5))
+    report = judged(predicted, truth, EvalOptions(threshold=0.5, group_pattern="(.)"))
     assert report.to_json()["pixel"]["iou"] == 1
+    assert [*report.places] == ["0", "1"]
     assert report.context["threshold"] == 0.5
 
 
