@@ -202,17 +202,20 @@ def judge(
     *, path: str, engine: str, precision: str, eager: bool, data: list[str]
 ) -> dict[str, float]:
     """IoU with labels over whole images, as `rooftrace predict` lays its tiles."""
+    from rooftrace.flows.evaluate.predictions import of_model
+    from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
     from rooftrace.labels.config import SourceConfig
     from rooftrace.labels.kinds import open_source
-    from rooftrace.metrics.tiled_evaluation import evaluate_scenes
     from rooftrace.models.exported import read_model
+    from rooftrace.predict.predictor import Predictor
 
-    loaded, spec = _loaded(path, engine, precision, eager=eager), read_model(Path(path)).spec
+    loaded = _loaded(path, engine, precision, eager=eager)
+    model = of_model(Predictor(read_model(Path(path)), loaded), pixels_only=True)
     found = {}
     for place in data:
         source = open_source(SourceConfig(path=place))
-        counts = evaluate_scenes(source, spec, loaded.run)
-        found[source.name] = round(counts.iou(1) if spec.is_binary else counts.mean_iou, 5)
+        (report,) = compare_with_labels([model], source, EvalOptions(pixels_only=True))
+        found[source.name] = round(report.headline(report.pooled), 5)
     return found
 
 

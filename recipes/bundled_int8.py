@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 
 from rooftrace.core.config import load_config
-from rooftrace.models.bundle import GRAPH_NAME, write_bundle
+from rooftrace.flows.measure import validation_sets, with_int8
+from rooftrace.models.bundle import write_bundle
 from rooftrace.models.exported import read_model
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.datamodule import open_data
-from rooftrace.train.export_bundle import int8_variant
 
 RECIPES = Path(__file__).parent
 
@@ -28,13 +28,11 @@ def main() -> int:
     config = load_config(RECIPES / "default.toml", TrainConfig)
     bundle = read_model(model)
     data = open_data(config, RECIPES)
-    made = int8_variant(config.export, data, bundle.spec, bundle.part(GRAPH_NAME), print)
-    if made is None:
+    sets, _ = validation_sets(config, data, bundle.spec, print)
+    made = with_int8(bundle, config, data, sets, print)
+    if made is bundle:
         return 1
-    variant, files = made
-    others = tuple(v for v in bundle.spec.variants if v.files != variant.files)
-    spec = bundle.spec.model_copy(update={"variants": (*others, variant)})
-    write_bundle(out, spec, {**bundle.parts, **files})
+    write_bundle(out, made.spec, made.parts)
     return 0
 
 

@@ -96,13 +96,18 @@ class ThresholdSearchSet:
         self._objects |= counts
 
     def match(self, level: int, split: str) -> BuildingOutcomes:
-        """Match the buildings that are drawn at a level with the labels."""
+        """Match the buildings that are drawn at a level with the labels, and count them."""
+        counts = ObjectCounts()
 
         def outcomes() -> Iterator[tuple[Footprints, Labels, BoolArray]]:
+            nonlocal counts
             for _, buildings, labelled, drawn, evaluated in self._drawn([level]):
+                counts += ObjectCounts.of(labelled, drawn, evaluated)
                 yield buildings, *match_predicted(labelled, drawn, evaluated)
 
-        return BuildingOutcomes.of_scenes(self.scored.source.name, split, outcomes())
+        matched = BuildingOutcomes.of_scenes(self.scored.source.name, split, outcomes())
+        self._objects[level] = counts
+        return matched
 
     def _drawn(
         self, levels: Sequence[int]
@@ -215,7 +220,7 @@ class ThresholdReport:
             },
             "plateau": list(self.plateau),
             "data": [
-                {"data": name, "before": _known(before), "after": _known(after)}
+                {"data": name, "before": rounded_figures(before), "after": rounded_figures(after)}
                 for name, before, after in zip(self.names, self.figures_before, self.figures_after)
             ],
             "curve": [[t, round(v, 5)] for t, v in zip(self.thresholds, self.curve)],
@@ -224,7 +229,8 @@ class ThresholdReport:
         }
 
 
-def _known(figures: SetFigures) -> SetFigures:
+def rounded_figures(figures: SetFigures) -> SetFigures:
+    """Return the figures that are defined, with five decimals, for records."""
     return {name: round(value, 5) for name, value in figures.items() if not math.isnan(value)}
 
 
@@ -350,8 +356,8 @@ def choose_threshold(
         after = min((levels[i] for i in good), key=lambda one: abs(one - near))
     outcomes = []
     for one in sets:
-        one.draw([before, after])
         outcomes.append(one.match(after, data.part))
+        one.draw([before])
         data.advance(len(one.scored))
     at_before, at_after = (tuple(one.figures(level) for one in sets) for level in (before, after))
     calibration, reason = fit_calibration(outcomes, protocol=protocol)
@@ -371,8 +377,8 @@ def choose_threshold(
             "file has those measured here in their place"
         )
     metrics = spec.metrics if keep else tuple(
-        MeasuredMetrics(data=name, split=data.part, protocol=chosen, values=_known(figures))
-        for name, figures in zip(data.names, at_after)
+        MeasuredMetrics(data=name, split=data.part, protocol=chosen, values=rounded_figures(one))
+        for name, one in zip(data.names, at_after)
     )  # fmt: skip
     notes += [doubt] if (doubt := doubt_of(spec.name, metrics)) else []
     return ThresholdReport(

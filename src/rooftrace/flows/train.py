@@ -87,7 +87,7 @@ def run_train(
         MissingExtraError: PyTorch or a package that comes with it is not installed.
         ConfigError: The file holds a search space, which needs `--trials`.
         ExportError: Another command trains in the folder.
-        ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
+        ConfigError, DataError, ExportError: See `train.loop` and `flows.measure`.
     """
     sleep_while_waiting()
     with MissingExtraError.on_import("train", "rooftrace train", "torch"):
@@ -131,7 +131,7 @@ def export_run(
         names: The best epochs to write.
         tracking: Trackers that receive the figures of the bundles.
     """
-    from rooftrace.train.export_bundle import export_bundle
+    from rooftrace.flows.measure import write_measured
 
     notify = partial(print_plain, console)
     best: dict[str, tuple[int, float, Path]] = {}
@@ -141,7 +141,7 @@ def export_run(
         bundle = run / f"{name}.rooftrace"
         same = next((path for other, _, path in best.values() if other == epoch), None)
         if same is None:
-            specs[name] = export_bundle(
+            specs[name] = write_measured(
                 config, result, name, bundle, contract=contract, start=start, notify=notify
             ).spec
         else:
@@ -154,7 +154,7 @@ def export_run(
         more = [] if tracking is None else [tracking.callback("refine/")]
         refined = refine(config, result, run, resume=resume, console=console, callbacks=more)
         bundle = run / "refined.rooftrace"
-        specs["refined"] = export_bundle(
+        specs["refined"] = write_measured(
             config, result, REFINED_EPOCH, bundle, refined=refined, notify=notify
         ).spec
         epoch, value, _ = refined.trained.best["best_iou"]
@@ -241,7 +241,7 @@ def run_tune(
         ConfigError: The file or the space is wrong; the folder belongs to another search; or no
             trial has a value.
         DataError: The training data cannot be opened; or the storage fails.
-        TrainError, ExportError: See `train.tune` and `train.export_bundle`.
+        TrainError, ExportError: See `train.tune` and `flows.measure`.
     """
     sleep_while_waiting()
     try:
@@ -255,7 +255,7 @@ def run_tune(
             TRIAL_FOLDERS,
             TrialReporter,
             TuningJob,
-            export_best,
+            best_result,
             failure_reason,
             finished,
             open_study,
@@ -305,7 +305,10 @@ def run_tune(
     write_config(config, tuning, best, done)
     # An earlier command may have written the model of the trial.
     if before.get("best", {}).get("trial") != best.number or not bundle.is_file():
-        export_best(tuning, best, out, bundle, notify=notify)
+        from rooftrace.flows.measure import write_measured
+
+        best_config, result, name, monitor = best_result(tuning, best, out)
+        write_measured(best_config, result, name, bundle, monitor=monitor, notify=notify)
     notes += filter(None, [read_bundle(bundle).spec.doubt])
     report = TuneReport(summary, storage_of(out), config, bundle, tuple(notes))
     write_json(record, report.to_json())

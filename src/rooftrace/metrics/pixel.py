@@ -312,22 +312,8 @@ class ThresholdCurve:
         return np.asarray(self._histograms[:, ::-1].cumsum(axis=1)[:, ::-1])
 
 
-def robust_threshold(curves: Sequence[ThresholdCurve]) -> float:
-    """Return a threshold that is good by the mean IoU of curves, also on another grid of pixels.
-
-    It is the middle of those within two points of the best, see `middle_of_plateau`: the curves of
-    a training are of the model's grid. Every curve has the same weight.
-
-    Args:
-        curves: At least one curve; all with the same number of bins.
-    """
-    mean = np.mean([curve.iou() for curve in curves], axis=0)
-    thresholds = curves[0].thresholds
-    return float(thresholds[middle_of_plateau(thresholds, np.asarray(mean), within=_HARDLY)])
-
-
 _HARDLY = 0.02
-"""Difference of IoU that may vanish on another grid of pixels: two points."""
+"""Difference of IoU that says nothing: two points."""
 
 
 def trivial_note(name: str, iou: float, share: float) -> str:
@@ -356,17 +342,17 @@ NEARLY_BEST = 0.005
 """Difference from the best figure that hardly matters: half a point."""
 
 
-def plateau_of(values: Floats, within: float = NEARLY_BEST) -> NDArray[np.intp]:
+def plateau_of(values: Floats) -> NDArray[np.intp]:
     """Return the indices around the highest value, see `middle_of_best`, up to the first ones that
-    are more than `within` below it.
+    are more than `NEARLY_BEST` below it.
     """
     best = middle_of_best(values)
-    worse = np.flatnonzero(values < values.max() - within)
+    worse = np.flatnonzero(values < values.max() - NEARLY_BEST)
     first = worse[worse < best].max(initial=-1) + 1
     return np.arange(first, worse[worse > best].min(initial=len(values)))
 
 
-def middle_of_plateau(thresholds: Floats, values: Floats, within: float = NEARLY_BEST) -> int:
+def middle_of_plateau(thresholds: Floats, values: Floats) -> int:
     """Return the index of the threshold on the plateau that is nearest to its middle.
 
     The best threshold itself may lie at an edge, where a small change of the probabilities, such as
@@ -375,9 +361,8 @@ def middle_of_plateau(thresholds: Floats, values: Floats, within: float = NEARLY
     Args:
         thresholds: (n,) ascending thresholds.
         values: (n,) figure at each of them.
-        within: Difference from the best figure up to which a threshold is on the plateau.
     """
-    good = plateau_of(values, within)
+    good = plateau_of(values)
     middle = (thresholds[good[0]] + thresholds[good[-1]]) / 2
     return int(good[np.abs(thresholds[good] - middle).argmin()])
 

@@ -261,7 +261,8 @@ class TrainConfig(Config):
             those of a crop.
         batch_size: Samples of a batch.
         val_crop_px: Side of a validation tile; default `crop_px`.
-        val_tiles: Maximum number of tiles of each validation folder.
+        val_tiles: Maximum number of tiles of each validation folder; of more ground than they have,
+            a model is measured on windows that are spread evenly.
         precision: Precision of the arithmetic. `auto`: bf16 where the device computes it fast, else
             fp16 on a GPU, else fp32.
         workers: Processes that prepare samples; 0 prepares them in the training process. `auto`: 0

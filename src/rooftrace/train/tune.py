@@ -33,8 +33,7 @@ from rooftrace.core.text import first_line
 from rooftrace.io.files import relative_name, write_atomically
 from rooftrace.train.callbacks import BEST_MONITORED, BestEpoch
 from rooftrace.train.config import TrainConfig
-from rooftrace.train.export_bundle import export_bundle
-from rooftrace.train.loop import fit
+from rooftrace.train.loop import FitResult, fit
 from rooftrace.train.task import check_monitor
 from rooftrace.train.tracking import Tracking
 from rooftrace.train.tune_space import Parameter, TuneConfig, Tuning, set_value
@@ -423,10 +422,12 @@ def write_config(
     write_atomically(path, f"{head}\n{tomlkit.dumps(raw)}".encode())
 
 
-def export_best(
-    tuning: Tuning, best: FrozenTrial, out: Path, path: Path, *, notify: Callable[[str], None]
-) -> None:
-    """Write the bundle of the best epoch of the best trial, by the figure of the study."""
+def best_result(
+    tuning: Tuning, best: FrozenTrial, out: Path
+) -> tuple[TrainConfig, FitResult, str, str]:
+    """Return the best trial: configuration, result, and its best epoch by the figure of the study,
+    as `train.export_bundle` takes them: name and, if it is neither of the two, the figure.
+    """
     run = out / folder_name(best.number)
     config, settings = tuning.config(best.params, source=run.name), tuning.settings
     name, monitor = "best_iou" if settings.maximises else "best_loss", ""
@@ -446,7 +447,7 @@ def export_best(
         )
     finally:
         write_atomically(record, before)
-    export_bundle(config, result, name, path, monitor=monitor, notify=notify)
+    return config, result, name, monitor
 
 
 def _with_moved_paths(raw: dict[str, Any], base: Path, folder: Path) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from safetensors.torch import load, load_file, save_file
 
 from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.flows import measure
 from rooftrace.flows.train import TrainReport, run_train
 from rooftrace.models.bundle import ModelBundle, read_bundle
-from rooftrace.train import export_bundle as packaging
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
 from rooftrace.train.refine import RefineTask, refine
@@ -53,7 +53,7 @@ def refined_run(tiny_run: TinyRun, tmp_path_factory: pytest.TempPathFactory) -> 
     run = tmp_path_factory.mktemp("refined") / "run"
     shutil.copytree(tiny_run.run, run)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packaging, "export_bundle", only_refined(packaging.export_bundle))
+        patch.setattr(measure, "write_measured", only_refined(measure.write_measured))
         report = run_train(tiny_run.config, run, overrides=REFINE, resume=True)
     return RefinedRun(tiny_run, run, report)
 

@@ -1,7 +1,7 @@
 """Predictions to evaluate: those of a model, or those that another tool has written to files."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rooftrace.core.system import installed_versions
 from rooftrace.core.types import Footprints, GeoGrid, Mask, Scene
+from rooftrace.flows.labelled_predictions import SetProbabilities, footprints_at, level_of
 from rooftrace.io.legend import Legend
 from rooftrace.io.make_valid import valid_polygons
 from rooftrace.models.bundle import ModelBundle
@@ -130,6 +131,30 @@ def of_model(
         notes_so_far=lambda: tuple(engine.notes),
         bundle=bundle,
     )  # fmt: skip
+
+
+def of_stored(
+    predictor: Predictor, scored: SetProbabilities, *, pixels_only: bool = False
+) -> Predictions:
+    """Return the predictions of a model with two classes from its stored probabilities.
+
+    Args:
+        predictor: The model; its network does not run.
+        scored: What it predicts for the scenes that are asked for.
+    """
+    stored, spec = dict(zip(scored.source.ids, scored)), predictor.bundle.spec
+    level = level_of(spec.threshold)
+
+    def predict(scene: Scene) -> ScenePrediction:
+        one, grid = stored[scene.id], scene.image.grid
+        score = np.asarray(one.score)
+        mask = Mask((score >= level).view(np.uint8), np.asarray(one.known), grid)
+        if pixels_only:
+            return ScenePrediction(mask, np.zeros(0, np.object_), probability=score)
+        found = footprints_at(spec, scene, one, level, scored.images)
+        return ScenePrediction(mask, in_pixels(found, grid), found.score, score)
+
+    return replace(of_model(predictor, images=scored.images), predict=predict)
 
 
 def in_pixels(buildings: Footprints, grid: GeoGrid) -> NDArray[np.object_]:

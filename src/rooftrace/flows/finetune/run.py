@@ -27,10 +27,9 @@ from rooftrace.core.config import apply_override, differences, parse_config
 from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, MissingExtraError
 from rooftrace.core.system import sleep_while_waiting
 from rooftrace.core.text import print_plain, reason_of
-from rooftrace.core.types import Mask, Scene
 from rooftrace.flows.evaluate.evaluation import Evaluation, LeakageReport, check_leakage
 from rooftrace.flows.evaluate.label_doubts import doubts_of
-from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction, in_pixels, of_model
+from rooftrace.flows.evaluate.predictions import Predictions, of_model, of_stored
 from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels, write_evaluation
 from rooftrace.flows.finetune.plan import (
     FOLD,
@@ -45,7 +44,6 @@ from rooftrace.flows.finetune.report import FinetuneReport
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
     SetProbabilities,
-    footprints_at,
     labels_for,
     level_of,
     predict_folds,
@@ -97,24 +95,14 @@ class Candidate:
 
     def predictions(self, bundle: ModelBundle, plan: TuningPlan) -> Predictions:
         """Return the predictions of what was held out, by the contract of a bundle."""
+        if self.scored is not None:
+            return of_stored(Predictor(bundle, self.members[0][0].engine), self.scored)
         by_scene: dict[str, Predictions] = {}
         for member, ids in self.members:
             made = of_model(Predictor(bundle, member.engine), images=plan.images)
             by_scene |= dict.fromkeys(ids, made)
         first = next(iter(by_scene.values()))
-        if self.scored is None:
-            return replace(first, predict=lambda scene: by_scene[scene.id].predict(scene))
-        stored = dict(zip(self.scored.source.ids, self.scored))
-        level = level_of(bundle.spec.threshold)
-
-        def predict(scene: Scene) -> ScenePrediction:
-            scored, grid = stored[scene.id], scene.image.grid
-            score = np.asarray(scored.score)
-            mask = Mask((score >= level).view(np.uint8), np.asarray(scored.known), grid)
-            found = footprints_at(bundle.spec, scene, scored, level, plan.images)
-            return ScenePrediction(mask, in_pixels(found, grid), found.score, score)
-
-        return replace(first, predict=predict)
+        return replace(first, predict=lambda scene: by_scene[scene.id].predict(scene))
 
 
 class Choice:
@@ -249,7 +237,7 @@ def run_finetune(
         ConfigError: The start model cannot be used, its classes are others, or a setting is wrong.
         DataError: There are too few labelled images.
         LabelError: Labels show no building, or building nearly everywhere (swapped classes).
-        ConfigError, DataError, ExportError: See `train.loop` and `train.export_bundle`.
+        ConfigError, DataError, ExportError: See `train.loop` and `flows.measure`.
     """
     # The minutes include the import of PyTorch.
     began_s, base = time.monotonic(), Path.cwd()
