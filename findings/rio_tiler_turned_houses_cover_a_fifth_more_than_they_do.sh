@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# rio-tiler lets turned houses on pixels of Sentinel-2 cover a quarter more than they do.
+# rio-tiler lets turned houses on pixels of Sentinel-2 cover a fifth more than they do.
 #
 # Guess before the run: get_coverage_array gives the share of each pixel that a polygon covers, on
 # a grid ten times finer, "often sufficient (<10% error)"; too much here and too little there, so
@@ -13,7 +13,7 @@
 # ImageData.get_coverage_array burns the fine grid with all_touched=True, so that each fine pixel
 # that a wall touches counts as covered.
 # Hurt: who weighs means by coverage or sums built areas of small houses with rio-tiler or the
-# statistics of TiTiler: density is a quarter too high, and the more so, the smaller the houses.
+# statistics of TiTiler: density is a fifth too high, and the more so, the smaller the houses.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
