@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as tools
 
-from rooftrace.core.types import GeoGrid, InstanceReader
+from rooftrace.core.types import GeoGrid, InstanceReader, Window
 from rooftrace.labels.coco_label import CocoAnnotation, annotated_label
 from rooftrace.labels.mask_values import IGNORED
 from rooftrace.labels.shapes import ShapesLabel
@@ -52,3 +52,12 @@ def test_background_and_what_is_ignored_are_no_objects() -> None:
     assert not ids[4:6].any()
     assert not ids[:, 10:12].any()
     np.testing.assert_array_equal(ids == 1, made.read().data == 1)
+
+
+def test_numbers_do_not_depend_on_the_window() -> None:
+    rng = np.random.default_rng(0)
+    made = label(*((1, runs(rng.random(SHAPE) < 0.2)) for _ in range(4)))
+    whole = made.read_instances()
+    assert set(np.unique(whole)) == {0, 1, 2, 3, 4}
+    for window in (Window(0, 0, 20, 30), Window(3, 5, 7, 9), Window(19, 29, 1, 1)):
+        np.testing.assert_array_equal(made.read_instances(window), whole[window.slices()])

@@ -51,9 +51,6 @@ def test_a_window_is_a_part_of_the_whole(
     np.testing.assert_array_equal(part.data, whole.data[window.slices()])
     np.testing.assert_array_equal(part.valid, whole.valid[window.slices()])
     assert part.grid == grid.crop(window)
-    numbers = label.read_instances()
-    np.testing.assert_array_equal(label.read_instances(window), numbers[window.slices()])
-    np.testing.assert_array_equal(numbers > 0, (whole.data > 0) & whole.valid)
     # The whole is what one would draw by hand, in the drawing order.
     expected = np.zeros(grid.shape, np.int16)
     for shape, index in zip(label.geometry, label.classes):
