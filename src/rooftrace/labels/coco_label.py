@@ -107,9 +107,9 @@ def _outline(one: CocoAnnotation, shape_yx: tuple[int, int]) -> shapely.Geometry
     try:
         if isinstance(one.segmentation, dict):
             return traced_runs({**one.segmentation, "size": shape_yx})
-        parts = [shapely.Polygon(polygon_corners(ring)) for ring in one.segmentation]
-        return parts[0] if len(parts) == 1 else shapely.union_all([*map(made_valid, parts)])
-    except (ValueError, shapely.errors.ShapelyError) as error:
+        corners = map(polygon_corners, one.segmentation)
+        return shapely.union_all([made_valid(shapely.Polygon(ring)) for ring in corners])
+    except ValueError as error:
         raise LabelError(
             f"{one.where} cannot be read: {error}.", remedy="Export the labels again."
         ) from error
@@ -137,12 +137,10 @@ def traced_runs(rle: Mapping[str, Any]) -> shapely.MultiPolygon:
     bounds = bounds[bounds[:, 0] < bounds[:, 1]]
     if not len(bounds):
         return shapely.MultiPolygon()
-    # Of a large image, a building has a few columns and rows.
-    left, right = int(bounds[0, 0]) // height, -(-int(bounds[-1, 1]) // height)
-    window = Window(0, left, height, right - left)
-    drawn = draw_runs(bounds, (height, width), "column", window)
-    rows = np.flatnonzero(drawn.any(axis=1))
-    return traced(drawn[rows[0] : rows[-1] + 1], left, int(rows[0]))
+    # Of a large image, a building has a few columns.
+    first, stop = int(bounds[0, 0]) // height, -(-int(bounds[-1, 1]) // height)
+    window = Window(0, first, height, stop - first)
+    return traced(draw_runs(bounds, (height, width), "column", window), first)
 
 
 def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: Order) -> BoolArray:

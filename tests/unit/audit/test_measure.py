@@ -9,7 +9,6 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from label_samples import labelme
 from memory_sets import ArrayLabel
 from rooftrace.audit import measure
 from rooftrace.audit.facts import SceneFacts
@@ -166,14 +165,6 @@ def test_unmarked_nodata_is_seen(image: np.ndarray, fill: int) -> None:
     assert facts.flat_colour == (fill,) * 3
     marked = facts_of(image, valid=np.broadcast_to(np.arange(80) < 50, (60, 80)).copy())
     assert (marked.flat_share, marked.flat_colour) == (0, None)
-
-
-def test_a_label_for_another_size_is_no_fault_of_its_image(tmp_path: Path) -> None:
-    for file in labelme(tmp_path).rglob("*.json"):
-        file.write_text(file.read_text().replace('"imageWidth": ', '"imageWidth": 1'))
-    for one in measure_set(open_source(SourceConfig(path=str(tmp_path)))):
-        assert "is for an image of" in one.label_error
-        assert (one.image_error, one.bands) == ("", 3)
 
 
 @pytest.fixture(scope="module")
