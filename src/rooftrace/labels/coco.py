@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
@@ -23,14 +23,14 @@ from rooftrace.io.files import read_head, relative_name, write_atomically
 from rooftrace.io.gdal import trace_values
 from rooftrace.labels.coco_label import (
     CocoAnnotation,
-    annotated_label,
+    CocoLabel,
     encode_mask,
     mask_tools,
     polygon_corners,
 )
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import object_outlines
-from rooftrace.labels.image_files import LabelFileImages, SceneOpener, check_single_file, short_ids
+from rooftrace.labels.image_files import LabelFileImages, SceneOpener, check_single_file
 from rooftrace.labels.label_files import (
     REMEDY,
     ImageFinder,
@@ -38,8 +38,8 @@ from rooftrace.labels.label_files import (
     load_json,
     read_each,
 )
-from rooftrace.labels.mask_values import IGNORED, NameRule, check_size
-from rooftrace.labels.shapes import ShapesLabel, bridged
+from rooftrace.labels.mask_values import IGNORED, NameRule
+from rooftrace.labels.shapes import bridged
 from rooftrace.labels.source import (
     SceneEntry,
     SceneSet,
@@ -112,12 +112,11 @@ class _ImageRecord:
     """Categories of the file whose annotations are buildings."""
 
 
-def _label_of(entry: SceneEntry, image: RasterSource) -> ShapesLabel:
+def _label_of(entry: SceneEntry, image: RasterSource) -> CocoLabel:
     record: _ImageRecord = entry.key
     # VIA 3 writes -1 for the sides.
-    stated = record.shape if min(record.shape) > 0 else None
-    check_size(record.where, stated, image.grid, image.name)
-    return annotated_label(record.annotations, image.grid)
+    shape = record.shape if min(record.shape) > 0 else image.grid.shape
+    return CocoLabel(record.annotations, shape, image.grid, record.where, image.name)
 
 
 def coco_files(path: Path) -> list[Path]:
@@ -244,6 +243,8 @@ def _read_document(
     buildings = frozenset(one for one, index in indices.items() if index == labels.building_class)
     folder = None if config.images is None else Path(config.images)
     entries = _entries(images, path, ImageFinder.beside(path, folder, root), drawn, buildings)
+    if drawn:
+        mask_tools()
     labelled = document.annotations is not None
     return SceneSet.of(
         COCO.name,
@@ -324,10 +325,8 @@ def _is_nested(polygons: list[Any]) -> bool:
     """Return whether a polygon of an annotation lies in another, as some tools write courtyards."""
     if len(polygons) < 2:
         return False
-    try:
-        parts = np.array([shapely.Polygon(polygon_corners(one)) for one in polygons], np.object_)
-    except ValueError:
-        return False  # reading the label raises the error
+    corners = map(polygon_corners, polygons)
+    parts = np.array([shapely.Polygon(xy) for xy in corners if xy is not None], np.object_)
     return bool(shapely.STRtree(parts).query(parts, "contains_properly").size)
 
 
@@ -367,16 +366,18 @@ def _entries(
 ) -> list[SceneEntry]:
     """Return the entries of the images.
 
-    An id is the one that rooftrace wrote, or that of the name, see `short_ids`.
+    An id is the one that rooftrace wrote, or the name; without its suffix if that is unique.
     Images lie in the folder that the user gave, or else beside the file or in `images` there.
     """
     names = [Path(record.file_name.replace("\\", "/")) for record in records.values()]
     parts = [[p for p in name.parts if p not in (name.anchor, "..", ".")] for name in names]
-    ids = short_ids([PurePosixPath(*part or "?") for part in parts])
+    stems = ["/".join([*part[:-1], Path(part[-1]).stem] if part else ["?"]) for part in parts]
+    if len(set(stems)) < len(stems):
+        stems = ["/".join(part) for part in parts]
     entries: dict[str, SceneEntry] = {}
     missing = []
     found: dict[Path, Path] = {}
-    for name, stem, (identity, record) in zip(names, ids, records.items()):
+    for name, stem, (identity, record) in zip(names, stems, records.items()):
         own, group, gsd = record.scene_id, record.group, record.gsd_m
         scene_id = own if isinstance(own, str) and own else stem
         if scene_id in entries:

@@ -1,19 +1,26 @@
-"""Segmentations of COCO, polygons and run lengths: the label of an image, and their encoding."""
+"""Segmentations of COCO, polygons and run lengths: the label of an image, and its encoding.
 
-from collections.abc import Mapping, Sequence
+Both are drawn as pycocotools draws them, so that every COCO tool sees the same pixels.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from rooftrace.core.arrays import finite_array
 from rooftrace.core.errors import LabelError, MissingExtraError
 from rooftrace.core.text import size_text
-from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Window
+from rooftrace.core.types import BoolArray, Floats, GeoGrid, Ints, Mask, Polygons, Window
 from rooftrace.io.make_valid import made_valid
-from rooftrace.labels.rle import Bounds, Order, bounds_of, draw_runs
-from rooftrace.labels.shapes import ShapesLabel, bridged, traced
+from rooftrace.labels.mask_values import check_size, mask_of
+from rooftrace.labels.rle import Bounds, bounds_of, draw_runs
+from rooftrace.labels.shapes import bridged, clip_outlines, drawing_order, traced
 
 Rle = dict[str, Any]
 """Run lengths of pycocotools: `size` (rows, columns) and compressed `counts`."""
@@ -24,10 +31,13 @@ _ALL_VALUES = 64
 _MOST_CODES = 7
 """Maximum number of characters in a number: 35 bits, more than any image has pixels."""
 
+_MERGED = 32
+"""Number of masks merged at a time; each merge passes over all runs so far."""
+
 
 def mask_tools() -> Any:
     """Return the module `pycocotools.mask`; raise MissingExtraError if it is not installed."""
-    with MissingExtraError.on_import("labels", "Writing COCO", "pycocotools"):
+    with MissingExtraError.on_import("labels", "COCO data", "pycocotools"):
         from pycocotools import mask
     return mask
 
@@ -88,68 +98,163 @@ class CocoAnnotation:
     segmentation: Any
 
 
-def annotated_label(annotations: Sequence[CocoAnnotation], grid: GeoGrid) -> ShapesLabel:
-    """Return the label of an image by its annotations, from the lowest to the topmost.
+@dataclass(frozen=True)
+class CocoLabel:
+    """The `LabelReader` of an image's annotations, drawn in `drawing_order`.
 
-    Raises:
-        LabelError: A segmentation is damaged, or for an image of another size.
+    Args:
+        annotations: Annotations in the order of the file.
+        shape: (rows, columns) of the image according to the file.
+        grid: Grid of the image; it must have that shape.
+        where: Name of the file, for error messages.
+        image_name: Name of the image, for error messages.
     """
-    outlines = [_outline(one, grid.shape) for one in annotations]
-    return ShapesLabel(
-        np.array([*outlines, None], np.object_)[:-1],
-        [one.index for one in annotations],
-        grid,
-        are_drawn=all(isinstance(one.segmentation, list) for one in annotations),
-    )
+
+    annotations: tuple[CocoAnnotation, ...]
+    shape: tuple[int, int]
+    grid: GeoGrid
+    where: str
+    image_name: str
+
+    def read(self, window: Window | None = None) -> Mask:
+        """Return the classes inside `window` of the image; IGNORED pixels are not valid.
+
+        Raises:
+            LabelError: The size differs from the image's, or a segmentation is damaged.
+        """
+        check_size(self.where, self.shape, self.grid, self.image_name)
+        window = window or Window.whole(self.shape)
+        found = np.zeros(window.shape_yx, dtype=np.int16)
+        for index, bounds in self._layers:
+            found[draw_runs(bounds, self.shape, "column", window)] = index
+        return mask_of(found, self.grid.crop(window))
+
+    def read_instances(self, window: Window | None = None) -> NDArray[np.int32]:
+        """Return (y, x) the number of the annotation that gives each pixel its class.
+
+        Numbers start at 1; 0 means background. The errors are those of `read`.
+        """
+        check_size(self.where, self.shape, self.grid, self.image_name)
+        window = window or Window.whole(self.shape)
+        height = self.shape[0]
+        first_px, stop_px = window.col * height, window.col_stop * height
+        columns = np.zeros(stop_px - first_px, dtype=np.int32)
+        for number, (one, bounds) in enumerate(zip(self._drawn, self._each), start=1):
+            inside = bounds[(bounds[:, 1] > first_px) & (bounds[:, 0] < stop_px)]
+            for start, stop in (inside.clip(first_px, stop_px) - first_px).tolist():
+                columns[start:stop] = number if one.index > 0 else 0
+        drawn = columns.reshape(-1, height)[:, window.row : window.row_stop]
+        return np.ascontiguousarray(drawn.T)
+
+    def read_outlines(self) -> tuple[Polygons, NDArray[np.int16]] | None:
+        """Return the outlines as drawn, and their classes; None if any is run lengths."""
+        if not all(isinstance(one.segmentation, list) for one in self.annotations):
+            return None
+        shapes = [_outline(one, self.shape) for one in self._drawn]
+        classes = np.array([one.index for one in self._drawn], np.int16)
+        frame = shapely.box(0, 0, self.shape[1], self.shape[0])
+        return clip_outlines(np.array([*shapes, None], np.object_)[:-1], classes, frame)
+
+    @cached_property
+    def _drawn(self) -> tuple[CocoAnnotation, ...]:
+        """Annotations from the lowest to the topmost."""
+        classes = np.array([one.index for one in self.annotations], np.int16)
+        if len({*classes.tolist()}) < 2:
+            return self.annotations
+        shapes = [
+            _outline(one, self.shape)
+            if isinstance(one.segmentation, list)
+            else traced(draw_runs(self._runs_of([one]), self.shape, "column"))
+            for one in self.annotations
+        ]
+        order = drawing_order(np.array([*shapes, None], np.object_)[:-1], classes)
+        return tuple(self.annotations[number] for number in order)
+
+    @cached_property
+    def _layers(self) -> tuple[tuple[int, Bounds], ...]:
+        """Class and runs of consecutive annotations with the same class, merged as one mask."""
+        groups = groupby(self._drawn, key=lambda one: one.index)
+        layers = ((index, self._runs_of(list(group))) for index, group in groups)
+        return tuple((index, bounds) for index, bounds in layers if len(bounds))
+
+    @cached_property
+    def _each(self) -> tuple[Bounds, ...]:
+        """Runs of each annotation."""
+        return tuple(self._runs_of([one]) for one in self._drawn)
+
+    def _runs_of(self, group: Sequence[CocoAnnotation]) -> Bounds:
+        """Return the runs of a group of annotations merged as one mask."""
+        tools = mask_tools()
+        rles = [rle for one in group for rle in _rles(one, self.shape, tools)]
+        while len(rles) > 1:
+            rles = [
+                tools.merge(rles[start : start + _MERGED]) for start in range(0, len(rles), _MERGED)
+            ]
+        counts = decompress(rles[0]["counts"]) if rles else None
+        return bounds_of(np.zeros(0, dtype=np.int64) if counts is None else counts)
 
 
-def _outline(one: CocoAnnotation, shape_yx: tuple[int, int]) -> shapely.Geometry:
-    try:
-        if isinstance(one.segmentation, dict):
-            return traced_runs({**one.segmentation, "size": shape_yx})
-        corners = map(polygon_corners, one.segmentation)
-        return shapely.union_all([made_valid(shapely.Polygon(ring)) for ring in corners])
-    except ValueError as error:
+def _rles(one: CocoAnnotation, shape: tuple[int, int], tools: Any) -> list[Rle]:
+    """Return a segmentation as pycocotools takes it, after checking values that would crash it."""
+    given = one.segmentation
+    if isinstance(given, list):
+        polygons = [_checked_corners(polygon, one.where, shape) for polygon in given]
+        lists = [corners.ravel().tolist() for corners in polygons]
+        return list(tools.frPyObjects(lists, *shape)) if lists else []
+    counts = given["counts"]
+    found = decompress(counts) if isinstance(counts, (str, bytes)) else _listed(counts)
+    if found is None or (found < 0).any():
         raise LabelError(
-            f"{one.where} cannot be read: {error}.", remedy="Export the labels again."
-        ) from error
+            f"{one.where} has run lengths that cannot be read: {str(counts)[:40]!r}.",
+            remedy="Export the labels again.",
+        )
+    if found.sum() != shape[0] * shape[1]:
+        raise LabelError(
+            f"{one.where} has run lengths for {found.sum()} pixels in total, but its image has "
+            f"{shape[0] * shape[1]} ({size_text(shape)}).",
+            remedy="Export the labels again for the images as they are.",
+        )
+    if isinstance(counts, (str, bytes)):
+        text = counts.encode() if isinstance(counts, str) else counts
+        return [{"size": list(shape), "counts": text}]
+    return [tools.frPyObjects({"size": list(shape), "counts": found.tolist()}, *shape)]
 
 
-def polygon_corners(polygon: object) -> Floats:
-    """Return the (n, 2) corners x, y of a polygon of the file; raise ValueError if it is none."""
+def _outline(one: CocoAnnotation, shape: tuple[int, int]) -> shapely.Geometry:
+    polygons = (_checked_corners(polygon, one.where, shape) for polygon in one.segmentation)
+    return shapely.union_all([made_valid(shapely.Polygon(corners)) for corners in polygons])
+
+
+def polygon_corners(polygon: object) -> Floats | None:
+    """Return the (n, 2) corners x, y of a polygon of the file; None if it is not one."""
     values = finite_array(polygon)
     if values is None or values.ndim != 1 or len(values) < 6 or len(values) % 2:
-        raise ValueError(f"{str(polygon)[:60]!r} is not a polygon x, y, x, y, …")
+        return None
     return values.reshape(-1, 2)
 
 
-def traced_runs(rle: Mapping[str, Any]) -> shapely.MultiPolygon:
-    """Return the outline of a mask in COCO's run lengths, as a string or as numbers.
-
-    Raises:
-        ValueError: They are not run lengths, or do not fill the mask.
-    """
-    counts, (height, width) = rle["counts"], rle["size"]
-    found = decompress(counts) if isinstance(counts, (str, bytes)) else finite_array(counts)
-    if found is None or found.ndim != 1:
-        raise ValueError(f"{str(counts)[:40]!r} is not run lengths")
-    bounds = run_bounds(found.astype(np.int64), (height, width))
-    bounds = bounds[bounds[:, 0] < bounds[:, 1]]
-    if not len(bounds):
-        return shapely.MultiPolygon()
-    # Of a large image, a building has a few columns.
-    first, stop = int(bounds[0, 0]) // height, -(-int(bounds[-1, 1]) // height)
-    window = Window(0, first, height, stop - first)
-    return traced(draw_runs(bounds, (height, width), "column", window), first)
-
-
-def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: Order) -> BoolArray:
-    """Return the bitmap (y, x) of run lengths that begin with a run of zeros; see `run_bounds`."""
-    return draw_runs(run_bounds(np.asarray(counts, np.int64), shape_yx), shape_yx, order)
+def _checked_corners(polygon: object, where: str, shape: tuple[int, int]) -> Floats:
+    corners = polygon_corners(polygon)
+    if corners is None:
+        raise LabelError(
+            f"{where} has the polygon {str(polygon)[:60]!r}; expected the numbers x, y, x, y, … "
+            "of at least three corners.",
+            remedy="Correct or remove the annotation.",
+        )
+    # pycocotools walks along each side point by point, so distant corners take too long.
+    sides = np.array(shape[::-1], dtype=np.float64)
+    outside = (corners < -sides) | (corners > 2 * sides)
+    if outside.any():
+        x, y = corners[outside.any(axis=1)][0].tolist()
+        raise LabelError(
+            f"{where} has a corner at x = {x:g}, y = {y:g}, far outside its image "
+            f"({size_text(shape)}).",
+            remedy="Corners are in pixels of the image, from its upper left corner.",
+        )
+    return corners
 
 
-def run_bounds(counts: Ints, shape_yx: tuple[int, int]) -> Bounds:
-    """Return the runs of a mask; raise ValueError if they do not fill it."""
-    if (counts < 0).any() or counts.sum() != shape_yx[0] * shape_yx[1]:
-        raise ValueError(f"run lengths are for {counts.sum()} pixels, not {size_text(shape_yx)}")
-    return bounds_of(counts)
+def _listed(counts: object) -> Ints | None:
+    if not isinstance(counts, list) or not all(type(one) is int for one in counts):
+        return None
+    return np.array([min(max(one, -1), 2**40) for one in counts], dtype=np.int64)

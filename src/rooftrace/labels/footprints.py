@@ -121,8 +121,8 @@ def object_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]] | None:
     """Return `scene_outlines` of a label that separates objects; None for a mask of classes."""
     label, grid = scene.label, scene.image.grid
     assert label is not None
-    if isinstance(label, ShapesLabel) and (shapes := label.read_outlines()) is not None:
-        return shapes
+    if isinstance(label, ShapesLabel):
+        return label.read_outlines()
     if (outlines := label_outlines(label)) is not None:
         known = outlines[1] != IGNORED
         frame = shapely.box(0, 0, grid.width, grid.height)

@@ -5,12 +5,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from pyproj import CRS
 
-from rooftrace.core.errors import ConfigError, LabelError
-from rooftrace.core.types import LabelReader, Mask, RasterSource, Scene, Window
+from rooftrace.core.errors import ConfigError
+from rooftrace.core.types import LabelReader, RasterSource, Scene
 from rooftrace.io.files import replacing
 from rooftrace.io.georeferenced import in_crs, parse_crs
 from rooftrace.io.raster import RasterFile, open_image, write_raster
@@ -85,16 +85,6 @@ def check_single_file(out: Path, what: str, example: str) -> None:
 
 
 @dataclass(frozen=True)
-class _BrokenLabel:
-    """A `LabelReader` of a label that cannot be read, beside an image that can."""
-
-    error: LabelError
-
-    def read(self, window: Window | None = None) -> Mask:
-        raise self.error
-
-
-@dataclass(frozen=True)
 class SceneOpener:
     """Opens the scene of an entry whose image is a file.
 
@@ -127,34 +117,28 @@ class SceneOpener:
         image = open_image(entry.image, nodata=nodata, tile=tile, trusted=True)
         if self.crs is not None:
             image = in_crs(image, self.crs)
-        label: LabelReader | None = None
-        if self.read_label is not None:
-            try:
-                label = self.read_label(entry, image)
-            except LabelError as error:
-                label = _BrokenLabel(error)
+        label = None if self.read_label is None else self.read_label(entry, image)
         gsd_m = (
             self.config.gsd_m or entry.gsd_m or image.grid.gsd_m or getattr(label, "gsd_m", None)
         )
         return Scene(entry.id, image, label, entry.group, gsd_m)
 
 
-def short_ids(paths: Sequence[PurePath]) -> list[str]:
-    """Return an id for each relative path: the path, without its suffix if that is still unique."""
-    short = [path.with_suffix("").as_posix() for path in paths]
-    return short if len(set(short)) == len(short) else [path.as_posix() for path in paths]
-
-
 def unique_names(images: Sequence[Path]) -> list[str]:
     """Return an id for each image: its name; with folders and its suffix only if that is needed."""
-    stems = [image.stem for image in images]
-    if len(set(stems)) == len(stems):
-        return stems
-    top = os.path.commonpath([image.absolute().parent for image in images])
-    return short_ids([image.absolute().relative_to(top) for image in images])
+    top = os.path.commonpath([image.absolute().parent for image in images]) if images else ""
+    paths = [image.absolute().relative_to(top) for image in images]
+    forms = (
+        [path.stem for path in paths],
+        [path.with_suffix("").as_posix() for path in paths],
+        [path.as_posix() for path in paths],
+    )
+    return next((ids for ids in forms if len(set(ids)) == len(ids)), forms[-1])
 
 
 def entries_below(top: Path, files: Sequence[Path]) -> list[SceneEntry]:
-    """Return entries for images, see `short_ids` of their paths below `top`."""
-    names = short_ids([path.relative_to(top) for path in files])
+    """Return entries for images; ids are paths below `top`, without suffix if still unique."""
+    names = [path.relative_to(top).with_suffix("").as_posix() for path in files]
+    if len(set(names)) < len(names):
+        names = [path.relative_to(top).as_posix() for path in files]
     return [SceneEntry(name, path, place_of(name)) for name, path in zip(names, files)]

@@ -26,7 +26,6 @@ from rooftrace.core.errors import LabelError, LayoutError
 from rooftrace.core.text import plural
 from rooftrace.core.types import RasterSource
 from rooftrace.io.files import read_head, xml_root
-from rooftrace.labels.coco_label import run_mask, traced_runs
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.image_files import SceneOpener, unique_names
 from rooftrace.labels.label_files import REMEDY, ImageFinder, label_files, load_json
@@ -43,7 +42,9 @@ from rooftrace.labels.shape_files import (
     polygon,
     read_as,
     read_shapes,
+    run_mask,
     size_of,
+    traced_runs,
     xy_of,
 )
 from rooftrace.labels.shapes import ShapesLabel, ellipse, traced

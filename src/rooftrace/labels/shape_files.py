@@ -29,15 +29,16 @@ from pyproj import Geod
 from rooftrace.core.arrays import finite_array
 from rooftrace.core.errors import LabelError
 from rooftrace.core.scales import is_gsd_m
-from rooftrace.core.text import plural, reason_of
-from rooftrace.core.types import BoolArray, GeoGrid, Progress
+from rooftrace.core.text import plural, reason_of, size_text
+from rooftrace.core.types import BoolArray, GeoGrid, Ints, Progress
 from rooftrace.io.files import write_atomically, xml_root
 from rooftrace.io.make_valid import made_valid
-from rooftrace.labels.coco_label import traced_runs
+from rooftrace.labels.coco_label import decompress
 from rooftrace.labels.footprints import scene_outlines
 from rooftrace.labels.image_files import image_name, write_image
 from rooftrace.labels.label_files import REMEDY, load_json
 from rooftrace.labels.mask_values import IGNORED, NameRule, check_size
+from rooftrace.labels.rle import Order, bounds_of, draw_runs
 from rooftrace.labels.shapes import ShapesLabel, bridged, ellipse, traced
 from rooftrace.labels.source import SceneSet, WriteOptions, WriteResult
 from rooftrace.labels.split import PARTS, written_places
@@ -440,6 +441,27 @@ _READERS = {
     "features": _xbd,
 }  # fmt: skip
 """Reader of each format, by a key that only this format has at the top of its JSON."""
+
+
+def traced_runs(rle: Mapping[str, Any]) -> shapely.MultiPolygon:
+    """Return the outline of a mask in COCO's run lengths, as a string or as numbers."""
+    counts = rle["counts"]
+    found = decompress(counts) if isinstance(counts, str) else np.asarray(counts)
+    if found is None:
+        raise ValueError("run lengths cannot be read")
+    return traced(run_mask(found.tolist(), (rle["size"][0], rle["size"][1]), "column"))
+
+
+def run_mask(counts: Sequence[int], shape_yx: tuple[int, int], order: Order) -> BoolArray:
+    """Return the bitmap (y, x) of run lengths that begin with a run of zeros.
+
+    Raises:
+        ValueError: The runs do not fill the bitmap.
+    """
+    runs: Ints = np.asarray(counts, np.int64)
+    if (runs < 0).any() or runs.sum() != shape_yx[0] * shape_yx[1]:
+        raise ValueError(f"run lengths are for {runs.sum()} pixels, not {size_text(shape_yx)}")
+    return draw_runs(bounds_of(runs), shape_yx, order)
 
 
 def lines_note(images: Iterable[DrawnImage]) -> tuple[str, ...]:

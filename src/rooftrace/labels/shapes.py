@@ -42,7 +42,6 @@ class ShapesLabel:
             down; 0 is the outer edge of the first pixel. They are drawn in `drawing_order`.
         classes: (n,) class index of each shape, or IGNORED.
         gsd_m: Metres per pixel by the shapes, for an image without a georeference.
-        are_drawn: Whether the shapes are as somebody drew them; False if some were masks.
     """
 
     def __init__(
@@ -51,13 +50,11 @@ class ShapesLabel:
         classes: Sequence[int],
         grid: GeoGrid,
         gsd_m: float | None = None,
-        *,
-        are_drawn: bool = True,
     ) -> None:
         given: NDArray[np.int16] = np.asarray(classes, dtype=np.int16)
         order = drawing_order(geometry, given)
         self.geometry, self.classes, self.grid = geometry[order], given[order], grid
-        self.gsd_m, self._are_drawn = gsd_m, are_drawn
+        self.gsd_m = gsd_m
         self._bounds = shapely.bounds(self.geometry)
 
     def __len__(self) -> int:
@@ -74,13 +71,8 @@ class ShapesLabel:
         numbers = np.where(self.classes > 0, np.arange(1, len(self) + 1), 0)
         return self._draw(numbers.astype(np.int32), window or Window.whole(self.grid.shape))
 
-    def read_outlines(self) -> tuple[Polygons, NDArray[np.int16]] | None:
-        """Return the shapes as drawn, clipped at the edges of the image, and their classes.
-
-        None if some were masks.
-        """
-        if not self._are_drawn:
-            return None
+    def read_outlines(self) -> tuple[Polygons, NDArray[np.int16]]:
+        """Return the shapes as drawn, clipped at the edges of the image, and their classes."""
         frame = shapely.box(0, 0, self.grid.width, self.grid.height)
         return clip_outlines(self.geometry, self.classes, frame)
 

@@ -170,7 +170,7 @@ def test_a_scene_that_fails_is_named_and_leaves_no_file(data: Path, tmp_path: Pa
                             "segmentation": {"size": [64, 72], "counts": [3]}}],
            "categories": [{"id": 1, "name": "building"}]}  # fmt: skip
     (data / "c.json").write_text(json.dumps(raw))
-    with pytest.raises(LabelError, match=r"^this one: .*for 3 pixels, not"):
+    with pytest.raises(LabelError, match=r"^this one: .*3 pixels in total"):
         convert(data / "c.json", "rle", tmp_path / "out.csv")
 
 

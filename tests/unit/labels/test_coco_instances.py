@@ -5,9 +5,8 @@ import pytest
 from pycocotools import mask as tools
 
 from rooftrace.core.types import GeoGrid, InstanceReader, Window
-from rooftrace.labels.coco_label import CocoAnnotation, annotated_label
+from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.mask_values import IGNORED
-from rooftrace.labels.shapes import ShapesLabel
 
 # What pycocotools does with NumPy 2 when it decodes; rooftrace leaves that to itself.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -19,9 +18,9 @@ def box(left: int, top: int, right: int, bottom: int) -> list[float]:
     return [float(value) for value in (left, top, right, top, right, bottom, left, bottom)]
 
 
-def label(*drawn: tuple[int, object]) -> ShapesLabel:
-    made = [CocoAnnotation(f"a[{n}]", index, what) for n, (index, what) in enumerate(drawn)]
-    return annotated_label(made, GeoGrid(SHAPE))
+def label(*drawn: tuple[int, object], shape: tuple[int, int] = SHAPE) -> CocoLabel:
+    made = tuple(CocoAnnotation(f"a[{n}]", index, what) for n, (index, what) in enumerate(drawn))
+    return CocoLabel(made, shape, GeoGrid(SHAPE), "labels.json", "image.png")
 
 
 def runs(mask: np.ndarray) -> dict[str, object]:

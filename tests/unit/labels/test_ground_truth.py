@@ -1,13 +1,14 @@
 """The buildings of a label are read as pixels, and as polygons drawn or traced."""
 
 import numpy as np
+import pytest
 import shapely
 
 from memory_sets import ArrayLabel
 from rooftrace.core.types import GeoGrid, Scene
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.io.make_valid import valid_polygons
-from rooftrace.labels.coco_label import CocoAnnotation, annotated_label
+from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.derived import GroundTruth, traced_outlines
 from rooftrace.labels.shapes import ShapesLabel
 
@@ -37,11 +38,14 @@ def test_what_was_drawn_is_taken_as_drawn_and_cut_at_the_edge() -> None:
 
 
 def test_polygons_of_coco() -> None:
+    pytest.importorskip("pycocotools")
     parts = [[5, 5, 20, 5, 20, 15, 5, 15], [30, 20, 35, 20, 35, 30, 30, 30]]
     drawn = (CocoAnnotation("one", 1, parts), CocoAnnotation("pond", 2, [[40, 5, 50, 5, 50, 9]]))
-    assert areas(truth_of(annotated_label(drawn, GRID))) == [50, 150]
+    label = CocoLabel(drawn, GRID.shape, GRID, "labels.json", "a.png")
+    truth = truth_of(label)
+    assert areas(truth) == [50, 150]
     runs = CocoAnnotation("runs", 1, {"size": list(GRID.shape), "counts": [0, 4, 2396]})
-    assert annotated_label((*drawn, runs), GRID).read_outlines() is None
+    assert CocoLabel((*drawn, runs), GRID.shape, GRID, "l.json", "a.png").read_outlines() is None
 
 
 def test_of_a_mask_regions_are_traced_without_the_stairs() -> None:

@@ -35,6 +35,8 @@ from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import own_split
 
 LEAST_IOU = 0.995
+COCO_IOU = 0.975
+"""pycocotools colours the pixels that an outline touches at its left and upper side."""
 
 
 def scores(source: SceneSet) -> dict[str, float]:
@@ -60,7 +62,7 @@ def test_what_lies_on_the_disk_is_read(name: str, tmp_path: Path) -> None:
     source = open_source(SourceConfig(path=str(path)))
     found = scores(source)
     assert sorted(found) == sorted(NAMES), source.unlabelled
-    assert min(found.values()) >= LEAST_IOU, found
+    assert min(found.values()) >= (COCO_IOU if source.kind == "coco" else LEAST_IOU), found
     assert len(source) == len(NAMES)
     if name == "Data Science Bowl 2018":
         assert [scene.label.read_instances().max() for scene in source] == [2, 3, 0, 1]

@@ -53,7 +53,7 @@ from rooftrace.flows.evaluate.predictions import Predictions, ScenePrediction
 from rooftrace.io.georeferenced import BlankSource
 from rooftrace.io.legend import Legend
 from rooftrace.labels.coco import result_ids
-from rooftrace.labels.coco_label import CocoAnnotation, annotated_label
+from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import building_instances, traced_outlines
 from rooftrace.labels.label_files import ImageFinder
@@ -426,9 +426,10 @@ class _FilePredictions:
             scene_id: np.array([score for score, _ in detections], np.float32)
             for scene_id, detections in of_scene.items()
         }
-        self.label_of = lambda scene_id, grid: annotated_label(
-            [drawn for _, drawn in of_scene.get(scene_id, ())], grid
-        )
+        self.label_of = lambda scene_id, grid: CocoLabel(
+            tuple(drawn for _, drawn in of_scene.get(scene_id, ())), grid.shape, grid, str(path),
+            scene_id,
+        )  # fmt: skip
 
 
 class _CocoResult(BaseModel):
