@@ -9,8 +9,6 @@ from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 
-import pyogrio
-
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.text import list_first
 from rooftrace.io.files import opened
@@ -87,6 +85,9 @@ def _known_crs(text: str) -> str | None:
     if {str(kind).lower() for key, kind in members if key.lower() == "type"} - _NAMED:
         return None
     whole = f'{{"type": "FeatureCollection", "crs": {text}, "features": []}}'
+    # `rooftrace predict` imports it while the network is compiled.
+    import pyogrio
+
     stated = str(pyogrio.read_info(whole.encode())["crs"])
     return stated if stated != "EPSG:4326" or _LONLAT.search(text) else None
 
