@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 ASSIGN_CRS = "gdal_edit.py -a_srs EPSG:… IMAGE"
 """Command that gives an image another coordinate system, for remedies."""
 
-CHECK_CRS = (
-    f"Check its CRS, and assign the right one: {ASSIGN_CRS}. Eastings of 8 digits that begin with "
-    "the UTM zone are EPSG:4647 (zone 32) or EPSG:5650 (zone 33)."
+EIGHT_DIGITS = (
+    "Eastings of 8 digits that begin with the UTM zone are EPSG:4647 (zone 32) or EPSG:5650 (zone "
+    "33)."
 )
+CHECK_CRS = f"Check its CRS, and assign the right one: {ASSIGN_CRS}. {EIGHT_DIGITS}"
 """Remedy for a position that does not fit the coordinate system of an image."""
 
 PLACE_IMAGE = "gdal_translate -a_srs EPSG:… -a_ullr LEFT TOP RIGHT BOTTOM IMAGE OUT.tif"

@@ -54,6 +54,7 @@ from rooftrace.io.reproject import (
     crs_text,
     degrees_text,
     joint_bounds,
+    layer_position_notes,
     missing_grid,
     reprojected,
     transform_points,
@@ -277,6 +278,7 @@ def run_heights(
     source: _Rasters | _Scans
     source = _Scans(options, layer, out) if options.points else _Rasters(options)
     notes = [*layer.notes, *source.notes]
+    notes += layer_position_notes(layer.name, layer.crs, layer.bounds_xy)
     for system in dict.fromkeys(source.systems):
         notes += missing_grid(layer.crs, system, layer.bounds_xy)
     survey = source.survey(layer, plane, progress)

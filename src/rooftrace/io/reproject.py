@@ -338,6 +338,40 @@ def degrees_off(crs: CRS, x: float, y: float) -> float:
     )
 
 
+_FAR_DEG, _SWAPPED_DEG = 15.0, 1.0
+"""Distance in degrees from the area of use of a CRS beyond which a position is doubted, since
+Norway maps all of its land in one UTM zone; and likewise where swapped ones lie in the area."""
+
+
+def position_note(name: str, crs: CRS | None, bounds: Bounds) -> str:
+    """Return a note, without a remedy, on a position outside of the area of its CRS; "" if it fits.
+
+    Args:
+        bounds: Left, bottom, right and top in the CRS.
+    """
+    if crs is None or not np.isfinite(bounds).all():
+        return ""
+    x, y = (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2
+    off = degrees_off(crs, x, y)
+    if off <= _SWAPPED_DEG:
+        return ""
+    is_swapped = crs.utm_zone is None and degrees_off(crs, y, x) == 0
+    if not is_swapped and off <= _FAR_DEG:
+        return ""
+    where = f"{name} lies far outside of the area of {crs_text(crs)}: {degrees_text(bounds, crs)}."
+    return f"{where} Its x and y look swapped." if is_swapped else where
+
+
+def layer_position_notes(name: str, crs: CRS | None, bounds: Bounds) -> list[str]:
+    """Return the note on the position of a layer of polygons, see `position_note`."""
+    note = position_note(name, crs, bounds)
+    remedy = (
+        "Assign the right CRS (ogr2ogr -a_srs EPSG:… OUT IN), or swap its axes (in QGIS: Swap X "
+        "and Y coordinates)"
+    )
+    return [f"{note} {remedy}."] if note else []
+
+
 def degrees_text(bounds: Bounds, crs: CRS) -> str:
     """Return bounds as a text of longitude and latitude, for a message."""
     left, bottom, right, top = bounds

@@ -14,14 +14,14 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
-from rooftrace.core.text import CHECK_CRS, plain_number
+from rooftrace.core.text import CHECK_CRS, EIGHT_DIGITS, plain_number
 from rooftrace.core.types import UNKNOWN_PROVENANCE, RasterSource, ResultProvenance, Window
 from rooftrace.io.companions import RESULT_FILES
 from rooftrace.io.georeferenced import innermost, provenance_of, stated_crs
 from rooftrace.io.legend import NODATA
 from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.pixels import prepare
-from rooftrace.io.reproject import crs_text, degrees_off, degrees_text
+from rooftrace.io.reproject import position_note
 from rooftrace.io.resample import Scaling, scaling_for
 from rooftrace.models.spec import BundleSpec
 from rooftrace.predict.options import AS_FOUND, NEED_POLYGONS, OUTPUTS, SceneOptions, SceneOutput
@@ -108,10 +108,6 @@ NOT_CALIBRATED = (
 )
 """Note on another threshold or mirroring than those of the calibration."""
 
-_FAR_DEG = 15
-"""Degrees outside of the area of use of a CRS up to which there is no note: Norway maps all of its
-land in one UTM zone."""
-
 _OTHER_GSD = 0.1
 """Share by which metres per pixel that were given may differ from those of the georeference without
 a note; a scale in a projection differs by less."""
@@ -173,13 +169,10 @@ class ScenePlan:
                 f"{name}: its georeference says {grid.gsd_m:.3g} m per pixel, but {given:g} m were "
                 f"given, which count for {uses}. Coordinates stay those of the georeference."
             )
-        left, bottom, right, top = grid.bounds_xy
-        middle_xy = (left + right) / 2, (bottom + top) / 2
-        if grid.crs is not None and degrees_off(grid.crs, *middle_xy) > _FAR_DEG:
-            notes.append(
-                f"{name} lies far outside of the area of {crs_text(grid.crs)}: "
-                f"{degrees_text(grid.bounds_xy, grid.crs)}. {CHECK_CRS}"
-            )
+        if place := position_note(name, grid.crs, grid.bounds_xy):
+            is_given = innermost(self.source).grid.crs != grid.crs
+            remedy = f"Check --crs. {EIGHT_DIGITS}" if is_given else CHECK_CRS
+            notes.append(f"{place} {remedy}")
         if grid.crs is None and not grid.transform.is_identity:
             notes.append(
                 getattr(innermost(self.source), "site_grid_note", "")

@@ -327,6 +327,13 @@ def test_the_datum_of_zones_is_compared_with_that_of_the_buildings(tmp_path: Pat
     assert {"placemark_visibility", "begin"}.isdisjoint(gpd.read_file(tmp_path / "out.csv"))
 
 
+def test_swapped_axes_of_a_layer_are_noted(tmp_path: Path) -> None:
+    house = gpd.GeoSeries([box(463_000, 155_000, 463_010, 155_010)], crs=28992)
+    house.to_file(tmp_path / "rd.gpkg")
+    notes = run_density([tmp_path / "rd.gpkg"], tmp_path / "x").notes
+    assert any("rd.gpkg lies far outside" in note and "look swapped" in note for note in notes)
+
+
 def test_images_of_nodata_alone_are_unknown(tmp_path: Path) -> None:
     unseen = np.full((40, 40), 255, np.uint8)
     places = [Affine(1, 0, 5e5 + left, 0, -1, 5e6) for left in (0, 40)]
@@ -432,13 +439,11 @@ def test_which_class_is_buildings(files: Path, tmp_path: Path) -> None:
     frame.to_file(tmp_path / "c.gpkg")
     # Kinds of buildings are all buildings, but classes of a mask need not be.
     assert int(run_density([tmp_path / "c.gpkg"], tmp_path / "x").total.buildings) == len(frame)
-    frame["class_id"] = 1
-    frame.to_file(tmp_path / "m.gpkg")
+    frame.assign(class_id=1).to_file(tmp_path / "m.gpkg")
     with pytest.raises(LabelError, match="hall, house") as unnamed:
         run_density([tmp_path / "m.gpkg"], tmp_path / "x")
     assert "--building hall" in unnamed.value.remedy
-    total = run_density([tmp_path / "c.gpkg"], tmp_path / "x", building="hall").total
-    assert int(total.buildings) == 1
+    assert run_density([tmp_path / "c.gpkg"], tmp_path / "x", building="hall").total.buildings == 1
 
 
 @pytest.fixture

@@ -65,8 +65,7 @@ def test_the_bundle_answers_like_the_graph(tmp_path: Path) -> None:
                         "--normalise", "imagenet", "--activation", "softmax", "--multiple", 8,
                         "--licence", "CC0", "--threshold", 0.4)  # fmt: skip
     assert code == 0, answer
-    made = read_bundle(tmp_path / "m.rooftrace")
-    spec = made.spec
+    spec = read_bundle(tmp_path / "m.rooftrace").spec
     assert (spec.name, spec.gsd_m, spec.threshold, spec.licence) == ("m", 0.3, 0.4, "CC0")
     assert (spec.classes, spec.input_multiple_px) == (("background", "building"), 8)
     assert spec.mean == pytest.approx((123.675, 116.28, 103.53))

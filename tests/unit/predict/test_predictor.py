@@ -60,12 +60,13 @@ def test_an_array_gives_mask_and_footprints(model: Predictor) -> None:
 
 
 def test_a_position_far_from_its_crs_is_noted(model: Predictor) -> None:
-    """LV95 as LV03, and Krovak without its signs; Norway maps Bergen in zone 33."""
-    places = ((21781, 26e5, 12e5, 1), (5514, 74e4, 104e4, 1), (25833, -32e3, 673e4, 0))
-    for epsg, x, y, count in places:
+    """LV95 as LV03, Krovak without its signs, RD swapped; Norway maps Bergen in zone 33."""
+    for epsg, x, y, count in ((21781, 26e5, 12e5, 1), (5514, 74e4, 104e4, 1),
+                              (25833, -32e3, 673e4, 0), (28992, 463e3, 155e3, 1)):  # fmt: skip
         grid = GeoGrid((160, 180), Affine(0.4, 0, x, 0, -0.4, y), CRS.from_epsg(epsg))
         notes = plan_scene(ArraySource(village(), grid), model.bundle.spec).notes
         assert sum("far outside of the area" in note for note in notes) == count
+        assert ("Its x and y look swapped. " in str(notes)) == (epsg == 28992)
 
 
 def _by_row() -> list[Window]:

@@ -57,7 +57,13 @@ from rooftrace.io.gdal import is_raster
 from rooftrace.io.georeferenced import in_crs, model_notes
 from rooftrace.io.partitions import OBSERVED
 from rooftrace.io.raster import open_image
-from rooftrace.io.reproject import bounds_meet, degrees_text, missing_grid, outline_bounds
+from rooftrace.io.reproject import (
+    bounds_meet,
+    degrees_text,
+    layer_position_notes,
+    missing_grid,
+    outline_bounds,
+)
 from rooftrace.io.vector_write import write_copies, write_polygons
 from rooftrace.predict.model_set import ModelSet
 from rooftrace.vector.compare import (
@@ -223,6 +229,8 @@ def run_compare(
     plane = _plane(new_layer, old_layer)
     old_plane, new_plane = on_plane(old_layer, plane), on_plane(new_layer, plane)
     notes = [*new_layer.notes, *old_layer.notes]
+    for layer in (new_layer, old_layer):
+        notes += layer_position_notes(layer.name, layer.crs, layer.bounds_xy)
     notes += missing_grid(old_layer.crs, new_layer.crs, old_layer.bounds_xy)
     step()
     workers = core_count()

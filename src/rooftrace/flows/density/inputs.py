@@ -30,6 +30,7 @@ from rooftrace.io.reproject import (
     crs_units,
     degrees_text,
     joint_bounds,
+    layer_position_notes,
     missing_grid,
     outline_bounds,
     reprojected,
@@ -312,6 +313,9 @@ def read_buildings(
         )
     numbers = {name: _numbers(values[name], name, path)[rows] for name in wanted}
     found = BuildingPolygons(path, geometry, crs, numbers, tuple(notes), is_edited)
+    if len(geometry):
+        said = layer_position_notes(path.name, crs, found.bounds_xy)
+        found = replace(found, notes=(*notes, *(note.removesuffix(".") for note in said)))
     if mask is not None:
         _check_place(found, mask)
         if crs is not None and mask.grid.crs is not None and len(geometry):
