@@ -392,10 +392,9 @@ def test_a_mask_without_georeference(tmp_path: Path) -> None:
     style = ElementTree.parse(tmp_path / "m_density.qml").getroot()
     assert [renderer.attrib["band"] for renderer in style.iter("rasterrenderer")] == ["1"]
     assert [float(item.attrib["value"]) for item in style.iter("item")] == [0, *BREAKS, 1]
-    assert report.shape == (3, 4)
+    assert (report.shape, report.to_json()["crs"][:6]) == ((3, 4), "metres")
     assert (int(report.total.buildings), float(report.total.mean_area_m2)) == (2, 25)
     assert float(report.total.built_up_share) == pytest.approx(200 / 4800)
-    assert report.to_json()["crs"].startswith("metres")
 
 
 @pytest.mark.parametrize("suffix", [".geojson", ".gpkg"])
@@ -557,9 +556,8 @@ def test_a_mask_whose_background_is_nodata(tmp_path: Path) -> None:
     place = {"crs": "EPSG:32737", "transform": Affine(1, 0, 5e5, 0, -1, 9e6)}
     write_geotiff(tmp_path / "m.tif", mask, nodata=0, **place)
     for building in (None, "1"):
-        with pytest.raises(LabelError, match="nodata value 0") as refused:
+        with pytest.raises(LabelError, match="nodata value 0.*-unsetnodata"):
             run_density([tmp_path / "m.tif"], tmp_path / "x", building=building)
-        assert "-unsetnodata" in refused.value.remedy
 
 
 def test_inputs_that_do_not_fit_together(files: Path, tmp_path: Path) -> None:
