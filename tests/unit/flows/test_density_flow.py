@@ -556,7 +556,7 @@ def test_a_mask_whose_background_is_nodata(tmp_path: Path) -> None:
     place = {"crs": "EPSG:32737", "transform": Affine(1, 0, 5e5, 0, -1, 9e6)}
     write_geotiff(tmp_path / "m.tif", mask, nodata=0, **place)
     for building in (None, "1"):
-        with pytest.raises(LabelError, match="nodata value 0.*-unsetnodata"):
+        with pytest.raises(LabelError, match=r"nodata value 0.*-unsetnodata"):
             run_density([tmp_path / "m.tif"], tmp_path / "x", building=building)
 
 
