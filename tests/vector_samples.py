@@ -123,7 +123,7 @@ def _esri() -> str:
             "fields": [{"name": "OBJECTID", "type": "esriFieldTypeOID"}],
             "features": [
                 {
-                    "attributes": {"OBJECTID": number},
+                    "attributes": {"OBJECTID": number, "crs": f"EPSG:{UTM - 1}"},
                     "geometry": {"rings": [list(shape.exterior.coords)[::-1]]},
                 }
                 for number, shape in enumerate(TOWN.geometry)

@@ -21,7 +21,9 @@ RECORD = b"\x1e"
 """Byte that begins each line of a GeoJSON text sequence (RFC 8142)."""
 
 _CRS = re.compile(rb'(?i)"crs"\s*:(?!\s*null)\s*')
-_PROPERTIES = re.compile(rb'"properties"\s*:\s*\{')
+_PROPERTIES = re.compile(rb'"(properties|attributes)"\s*:\s*\{')
+"""Begin of the attributes of a feature of GeoJSON or Esri JSON."""
+
 _BRACES = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}]')
 _NAMED = {"name", "epsg", "ogc"}
 _LONGEST_CRS = 1 << 13
@@ -56,8 +58,10 @@ def stated_crs(path: Path) -> str | None:
     with opened(path) as file:
         is_plain = isinstance(file, io.BufferedReader)
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if is_plain else file.read()
+        # Esri JSON, which states its CRS otherwise, has attributes.
+        key = b'"properties"' if data.find(b'"properties"') >= 0 else b'"attributes"'
         for place in _CRS.finditer(data):
-            if not _is_attribute(data, place.start()):
+            if not _is_attribute(data, place.start(), key):
                 text = data[place.end() : place.end() + _LONGEST_CRS].decode("utf-8", "replace")
                 found.add(json.dumps(json.JSONDecoder().raw_decode(text)[0]))
     known = _known_crs(min(found)) if len(found) == 1 else None
@@ -71,9 +75,9 @@ def stated_crs(path: Path) -> str | None:
     return known
 
 
-def _is_attribute(data: bytes | mmap.mmap, place: int) -> bool:
-    """Return whether a place in a GeoJSON is inside of the properties of a feature."""
-    begin = _PROPERTIES.match(data, max(data.rfind(b'"properties"', 0, place), 0))
+def _is_attribute(data: bytes | mmap.mmap, place: int, key: bytes) -> bool:
+    """Return whether a place in a GeoJSON or Esri JSON is inside of the attributes of a feature."""
+    begin = _PROPERTIES.match(data, max(data.rfind(key, 0, place), 0))
     tokens = _BRACES.findall(data, begin.end(), place) if begin else [b"}"]
     return all(accumulate(((one == b"{") - (one == b"}") for one in tokens), initial=1))
 
