@@ -88,10 +88,14 @@ def test_an_int8_variant_must_hold_against_the_better_of_the_precisions(
 
 def measured(*scenes: Scene, val_tiles: int = 400) -> tuple[ModelBundle, list[str]]:
     lines: list[str] = []
+    sets, part = chosen(*scenes, val_tiles=val_tiles, lines=lines)
+    return measure._measured(BUNDLE, sets, part, lines.append), lines
+
+
+def chosen(*scenes: Scene, val_tiles: int, lines: list[str]) -> tuple[list[SceneSet], str]:
     config = SimpleNamespace(val_tiles=val_tiles, val_crop_px=None, crop_px=64)
     data = SimpleNamespace(val=(set_of(*scenes),))
-    sets, part = measure.validation_sets(config, data, SPEC, lines.append)  # type: ignore[arg-type]
-    return measure._measured(BUNDLE, sets, part, lines.append), lines
+    return measure.validation_sets(config, data, SPEC, lines.append)  # type: ignore[arg-type]
 
 
 def record(bundle: ModelBundle) -> MeasuredMetrics:
@@ -122,6 +126,12 @@ def test_of_much_ground_evenly_spread_windows_are_measured() -> None:
     bundle, _ = measured(scene(wide=5000), val_tiles=10)
     assert "of made 2 of 5 windows of up to 1024 px" in record(bundle).protocol
     assert record(bundle).values["iou"] == 1.0
+
+
+@pytest.mark.parametrize(("val_tiles", "left"), [(5, [2048]), (10, [1024, 3072])])
+def test_windows_are_the_middle_of_equal_shares(val_tiles: int, left: list[int]) -> None:
+    (source,), _ = chosen(scene(wide=5000), val_tiles=val_tiles, lines=[])
+    assert [one.id for one in source.entries] == [f"a@0_{column}" for column in left]
 
 
 @pytest.mark.campaign
