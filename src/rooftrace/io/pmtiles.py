@@ -165,7 +165,9 @@ def write_pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk])
     samples, centres = [], _centres(geometry)
     for zoom in range(lowest, whole):
         large, small, side = sample(shapely.area(geometry) / WORLD_M**2, centres, zoom)
-        corner = np.concatenate([centres[small] - side / 2, centres[small] + side / 2], axis=1)
+        # No square reaches past the edge of the map, as of buildings at 180°.
+        middle = np.clip(centres[small], side / 2, 1 - side / 2)
+        corner = np.concatenate([middle - side / 2, middle + side / 2], axis=1)
         squares = np.asarray(shapely.box(*((corner - 0.5) * WORLD_M).T), np.object_)
         rows = np.concatenate([large, small])
         part = LayerChunk(

@@ -150,6 +150,13 @@ def test_null_attributes_texts_and_multipolygons(tmp_path: Path, suffix: str) ->
         assert {stated["description"], stated["attribution"]} == {"© town"}
 
 
+def test_buildings_on_both_sides_of_180_degrees(tmp_path: Path) -> None:
+    path, west = tmp_path / "fiji.pmtiles", shapely.box(-179.99995, -17, -179.9999, -16.9999)
+    houses = np.array([west, affinity.translate(west, 359.99985)], object)
+    write_polygons(path, houses, {"id": np.array([1, 2])}, CRS(4326))
+    assert set(read(path)["id"]) == {1, 2}
+
+
 def test_what_has_no_place_in_tiles_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "town.pmtiles"
     arctic = np.array([shapely.box(10, 86, 10.1, 86.1)], object)
