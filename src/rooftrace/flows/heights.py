@@ -23,7 +23,6 @@ from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.inputs import (
     ALL_FIELDS,
     BuildingLayer,
-    SpilledTexts,
     on_plane,
     read_buildings_layer,
 )
@@ -356,13 +355,11 @@ def _inside(layer: BuildingLayer, area: Area) -> BuildingLayer:
         centre = shapely.get_coordinates(shapely.centroid(outlines))
         keep.append(shapely.contains_xy(shape, transform_points(centre, layer.crs, CRS84)))
     rows = np.flatnonzero(np.concatenate(keep))
-    attributes = {
-        name: values.take(rows) if isinstance(values, SpilledTexts) else values[rows]
-        for name, values in layer.attributes.items()
-    }
-    taken, ids = layer.outlines.take(rows), layer.ids.take(rows)
-    score = layer.score[rows]
-    return replace(layer, outlines=taken, ids=ids, score=score, attributes=attributes)
+    attributes = {name: values[rows] for name, values in layer.attributes.items()}
+    return replace(
+        layer, outlines=layer.outlines.take(rows), ids=layer.ids[rows], score=layer.score[rows],
+        attributes=attributes,
+    )  # fmt: skip
 
 
 class _Rasters:
@@ -536,7 +533,7 @@ def _chunks(
     layer: BuildingLayer, names: Mapping[str, str], heights: Heights, method: str
 ) -> Iterator[LayerChunk]:
     for rows in in_steps(np.arange(len(layer)), _CHUNK):
-        own = {new: layer.attributes[name][rows] for name, new in names.items()}
+        own = {new: layer.values(name, rows) for name, new in names.items()}
         yield LayerChunk(layer.outlines.unpack(rows), own | _columns(heights.of(rows), method))
 
 
@@ -660,7 +657,7 @@ def _write_model(
     with city_model(path, code, least, greatest) as model:
         for some in in_steps(rows, _SOLIDS_AT_ONCE):
             columns = _columns(heights.of(some), "")
-            kept = {own: layer.attributes[name][some].tolist() for name, own in names.items()}
+            kept = {own: layer.values(name, some).tolist() for name, own in names.items()}
             kept |= {name: columns[name].tolist() for name in COLUMNS[:-3]}
             outlines = packed.unpack(some)
             model.add(

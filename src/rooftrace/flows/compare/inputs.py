@@ -17,7 +17,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import DataError, GeoreferenceError, LabelError
 from rooftrace.core.text import list_first, plural
-from rooftrace.core.types import BoolArray, Ints, Polygons, RasterSource
+from rooftrace.core.types import Ints, Polygons, RasterSource
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.flows.vectorize import run_vectorize
 from rooftrace.io.area import Area, observed_file
@@ -53,42 +53,8 @@ _OF_FIRST = {*ORIGINS.values(), "model"}
 _OF_RESULTS = {"score", "area_m2", "model"}
 """Columns that layers of rooftrace have beside `source`; OpenStreetMap has a tag of that name."""
 
-_UTF8 = ("utf-8", "surrogatepass")
-
-
-@dataclass(frozen=True)
-class SpilledTexts:
-    """Texts of buildings in a temporary file.
-
-    Args:
-        spill: The file; an empty text there is None.
-        start, stop: (n,) offsets of each text in the file.
-        numbers: (n,) numbers that stand for the texts that are None; None to leave them.
-    """
-
-    spill: SpillFile
-    start: Ints
-    stop: Ints
-    numbers: Ints | None = None
-
-    dtype = np.dtype(np.object_)
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-    def take(self, index: Ints) -> SpilledTexts:
-        """Return some of the texts, in the same file."""
-        numbers = None if self.numbers is None else self.numbers[index]
-        return SpilledTexts(self.spill, self.start[index], self.stop[index], numbers)
-
-    def __getitem__(self, index: Ints | BoolArray) -> NDArray[np.object_]:
-        """Return some of the texts."""
-        texts = self.spill.read_bytes(self.start[index], self.stop[index])
-        texts[:] = [text.decode(*_UTF8) if text else None for text in texts.tolist()]
-        if self.numbers is not None:
-            missing = np.flatnonzero(texts == None)  # noqa: E711
-            texts[missing] = [f"row {number}" for number in self.numbers[index][missing].tolist()]
-        return texts
+_TEXT = np.dtypes.StringDType()
+"""Texts in memory, without an object of Python for each; an empty one is None."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +64,7 @@ class BuildingLayer:
     Args:
         outlines: The n buildings in `crs`.
         bounds_xy: Left, bottom, right and top of all buildings; NaN without any.
-        ids: (n,) id of each building as text: its own, or its row from 1 in the input: `row 7`.
+        ids: (n,) text, the id of each building: its own, or its row from 1 in the input: `row 7`.
         score: (n,) score in 0..1, NaN where there is none.
         attributes: (n,) values of each attribute; empty unless they were asked for.
         mask: Mask that says which ground was seen: the input itself, or the one that `rooftrace
@@ -113,9 +79,9 @@ class BuildingLayer:
     outlines: SpilledPolygons
     crs: CRS
     bounds_xy: tuple[float, float, float, float]
-    ids: SpilledTexts
+    ids: NDArray[Any]
     score: NDArray[np.float32]
-    attributes: Mapping[str, NDArray[Any] | SpilledTexts]
+    attributes: Mapping[str, NDArray[Any]]
     notes: tuple[str, ...]
     mask: Path | None = None
     seen: RasterSource | None = None
@@ -136,7 +102,20 @@ class BuildingLayer:
     def column(self, name: str, kinds: str) -> NDArray[Any] | None:
         """Return (n,) values of an attribute; None where their kind in NumPy is another one."""
         values = self.attributes.get(name)
-        return values if isinstance(values, np.ndarray) and values.dtype.kind in kinds else None
+        return values if values is not None and values.dtype.kind in kinds else None
+
+    def values(self, name: str, index: Ints) -> NDArray[Any]:
+        """Return an attribute of some buildings; texts are strings, or None."""
+        values = self.attributes[name][index]
+        if values.dtype != _TEXT:
+            return values
+        texts = values.astype(np.object_)
+        texts[texts == ""] = None
+        return texts
+
+    def ids_of(self, index: Ints) -> NDArray[np.object_]:
+        """Return the ids of some buildings as strings."""
+        return self.ids[index].astype(np.object_)
 
 
 def no_crs(source: RasterSource) -> GeoreferenceError:
@@ -301,8 +280,7 @@ def _fields(file: VectorFile, attributes: Sequence[str], id_names: Sequence[str]
 
 _ROW = np.dtype(
     [
-        ("start", np.int64), ("stop", np.int64), ("id_start", np.int64), ("id_stop", np.int64),
-        ("bounds", np.float64, 4), ("score", np.float32),
+        ("start", np.int64), ("stop", np.int64), ("bounds", np.float64, 4), ("score", np.float32),
         ("has_area", np.bool_), ("is_multi", np.bool_),
     ]
 )  # fmt: skip
@@ -317,9 +295,9 @@ class _LayerParts:
         *, attributes: Sequence[str],
     ) -> None:  # fmt: skip
         self._fields, self._id_names = fields, id_names
-        self._outlines, self._id_texts = SpillFile(folder), SpillFile(folder)
+        self._outlines, self._ids = SpillFile(folder), [np.zeros(0, _TEXT)]
         kept = fields if attributes == ALL_FIELDS else {*fields} & {*attributes}
-        self._kept = {name: _Column(folder) for name in kept}
+        self._kept: dict[str, list[NDArray[Any]]] = {name: [] for name in kept}
         self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
         self._has_scores = True
         self.first: dict[str, str] = {}
@@ -329,10 +307,9 @@ class _LayerParts:
         """Add the next polygons."""
         values = {name: chunk.values[name] for name in self._fields}
         rows = np.zeros(len(chunk), _ROW)
-        offsets = self._outlines.append_bytes(shapely.to_wkb(chunk.geometry).tolist())
+        offsets = self._outlines.append(chunk.geometry)
         rows["start"], rows["stop"] = offsets[:-1], offsets[1:]
-        offsets = self._id_texts.append_bytes(_encoded(_ids(values, len(chunk), self._id_names)))
-        rows["id_start"], rows["id_stop"] = offsets[:-1], offsets[1:]
+        self._ids.append(_texts(_ids(values, len(chunk), self._id_names)))
         rows["bounds"] = bounds_of(chunk.geometry, chunk.crs)
         score = _scores(values, len(chunk))
         if score is None:
@@ -345,8 +322,9 @@ class _LayerParts:
         for name in (_OF_FIRST & {*values}) - {*self.first}:
             if one := next((str(one) for one in values[name] if one), None):
                 self.first[name] = one
-        for name, column in self._kept.items():
-            column.add(values[name])
+        for name, parts in self._kept.items():
+            one = values[name]
+            parts.append(_texts(one.tolist()) if one.dtype.kind == "O" else one)
 
     def layer(self, name: str, crs: CRS, notes: tuple[str, ...]) -> BuildingLayer:
         """Return the layer without polygons that have no area, or are repeated."""
@@ -367,6 +345,9 @@ class _LayerParts:
         )
         index = np.flatnonzero(first & area)
         rows = rows[index]
+        ids = np.concatenate(self._ids)[index]
+        missing = ids == ""
+        ids[missing] = [f"row {number}" for number in (index[missing] + 1).tolist()]
         columns = {one: rows[one].copy() for one in _ROW.names or ()}
         if not self._has_scores:
             columns["score"][:] = np.nan
@@ -376,46 +357,25 @@ class _LayerParts:
                 self._outlines, columns["start"], columns["stop"], columns["is_multi"]
             ),
             crs, bounds,
-            SpilledTexts(self._id_texts, columns["id_start"], columns["id_stop"], index + 1),
-            columns["score"],
-            {one: column.take(index) for one, column in self._kept.items()},
-            notes,
+            ids, columns["score"],
+            {one: _joined(self._kept.pop(one))[index] for one in [*self._kept]}, notes,
         )  # fmt: skip
 
 
-class _Column:
-    """Values of an attribute, chunk by chunk: texts in a temporary file, others in memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self._spill = SpillFile(folder)
-        self._numbers: list[NDArray[Any]] = []
-        self._texts: list[Ints] = []
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Add the values of the next polygons."""
-        first = self._numbers[0].dtype.kind if self._numbers else values.dtype.kind
-        alike = first == values.dtype.kind or {first, values.dtype.kind} == {"i", "f"}
-        if values.dtype.kind != "O" and alike and not self._texts:
-            self._numbers.append(values)
-            return
-        # Of several files, one may have texts where another one has numbers.
-        for part in (*self._numbers, values):
-            offsets = self._spill.append_bytes(_encoded(part.tolist()))
-            self._texts.append(np.stack([offsets[:-1], offsets[1:]]))
-        self._numbers.clear()
-
-    def take(self, index: Ints) -> NDArray[Any] | SpilledTexts:
-        """Return the values of some polygons."""
-        if not self._texts:
-            return join_columns(self._numbers)[index]
-        return SpilledTexts(self._spill, *np.concatenate(self._texts, axis=1)[:, index])
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the values of several chunks; texts where some are texts, or of another kind."""
+    kinds = {part.dtype.kind for part in parts}
+    if kinds == {_TEXT.kind} or (len(kinds) > 1 and kinds != {"i", "f"}):
+        return np.concatenate([
+            part if part.dtype == _TEXT else _texts(part.tolist()) for part in parts
+        ])  # fmt: skip
+    return join_columns(parts)
 
 
-def _encoded(values: Iterable[object]) -> list[bytes]:
-    """Return values as texts for a temporary file; None and NaN are empty."""
-    return [
-        b"" if value is None or value != value else str(value).encode(*_UTF8) for value in values
-    ]
+def _texts(values: Iterable[object]) -> NDArray[Any]:
+    """Return values as texts; None and NaN are empty."""
+    texts = ["" if value is None or value != value else str(value) for value in values]
+    return np.array(texts, _TEXT)
 
 
 def _columns_of(values: Mapping[str, NDArray[Any]], names: Sequence[str]) -> list[str]:

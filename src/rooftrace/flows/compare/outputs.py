@@ -116,8 +116,10 @@ class Compared:
         added: BoolArray = (self.new.statuses.status == NEW) & ~self.new.statuses.is_linked
         if (cut := self.new.layer.column("cut", "b")) is not None:
             at = np.flatnonzero(added & np.ma.filled(cut, False))
-            review = self.new.layer.attributes.get("review", np.full(len(added), "", np.object_))
-            added[at] = np.isin(review[at], ("accepted", "changed", "added"))
+            added[at] = False
+            if "review" in self.new.layer.attributes:
+                review = self.new.layer.values("review", at)
+                added[at] = np.isin(review, ("accepted", "changed", "added"))
         chosen = np.flatnonzero(added)
         added[chosen] = ~_is_repeated(self, chosen)
         return added
@@ -145,7 +147,7 @@ class Compared:
         partner = status.partner[index]
         has, is_pair = partner >= 0, np.isin(status.status[index], _PAIRED)
         partner_id = np.full(len(index), None, np.object_)
-        partner_id[has] = other.layer.ids[partner[has]]
+        partner_id[has] = other.layer.ids_of(partner[has])
         ratio, east, north = (np.full(len(index), np.nan) for _ in range(3))
         area, area_other = packed.area[index[has]], other.packed.area[partner[has]]
         ratio[has] = area / area_other if is_new else area_other / area
@@ -172,7 +174,7 @@ class Compared:
             change = (change if is_new else -change).round(2) + 0.0
             pair_heights = {"height": own, "height_change": change}
         return {
-            "side": np.full(len(index), side.name, np.object_), "id": side.layer.ids[index],
+            "side": np.full(len(index), side.name, np.object_), "id": side.layer.ids_of(index),
             "status": np.array([*map(self.word, STATUSES)], np.object_)[status.status[index]],
             "partner_id": partner_id, **overlaps, "offset_m": np.hypot(east, north),
             "offset_east_m": east, "offset_north_m": north, "area_m2": packed.area[index],
@@ -348,29 +350,32 @@ def _attributes(
     names = dict(zip(repeated, repeated))
     names |= free_names(others, {*_RESERVED, *_OWN_COLUMNS}, "old_")
     for name, values in old.attributes.items():
-        column = values[of_old] if len(values) else np.zeros(len(of_old), values.dtype)
-        if values.dtype.kind in "ib":
+        column = old.values(name, of_old if len(values) else np.zeros(0, np.int64))
+        # Without an old building, there is no row to take.
+        column = column if len(values) else np.zeros(len(of_old), column.dtype)
+        if column.dtype.kind in "ib":
             column = np.ma.MaskedArray(column, np.ma.getmaskarray(column) | ~is_old)
         else:
-            column[~is_old] = _NULLS[values.dtype.kind]
+            column[~is_old] = _NULLS[column.dtype.kind]
             if old.building and name == old.building[0]:
                 # Without it, a new building would not be read as one.
                 column[~is_old] = old.building[1]
         columns[names[name]] = column
     old_id = np.full(len(index), None, np.object_)
-    old_id[is_old] = old.ids[of_old[is_old]]
+    old_id[is_old] = old.ids_of(of_old[is_old])
     if side.name == "new":
         for row in np.flatnonzero(np.isin(index, [*joined])).tolist():
-            further = old.ids[np.array(joined[int(index[row])])].tolist()
+            further = old.ids_of(np.array(joined[int(index[row])])).tolist()
             old_id[row] = ";".join(filter(None, [old_id[row], *further]))
     for name, attribute in ORIGINS.items():
-        origin = compared.new.layer.attributes.get(attribute)
-        if origin is None and name not in columns and name != "compare_source":
+        new = compared.new.layer
+        is_known = attribute in new.attributes
+        if not is_known and name not in columns and name != "compare_source":
             continue
         # An old outline keeps the origin that an earlier comparison gave it; a new one has its own.
         if side.name == "new":
-            unknown = Path(compared.new.layer.name).name if name == "compare_source" else None
-            columns[name] = np.full(len(index), unknown) if origin is None else origin[index]
+            unknown = np.full(len(index), Path(new.name).name if name == "compare_source" else None)
+            columns[name] = new.values(attribute, index) if is_known else unknown
         columns[name] = _origin_texts(columns.get(name, np.full(len(index), None)))
     return columns | {
         "compare_layer": np.full(len(index), side.name, np.object_),
