@@ -55,7 +55,6 @@ from rooftrace.io.reproject import (
     outline_bounds,
     reprojected,
     split_at_180,
-    transform_points,
 )
 from rooftrace.io.resample import warped
 from rooftrace.predict.block import Block
@@ -378,8 +377,8 @@ edge of the imagery cuts the new outline of any other."""
 _KEPT = (SAME, SPLIT, MERGED)
 """Statuses that buildings keep which such an edge cuts, see `SideStatus.is_whole`."""
 
-_POINTS = 64
-"""Points along each side of a building's bounds that are looked up in several images."""
+_SEAM_PX = 64
+"""Pixels along each side of the bounds of a building that several images show in part."""
 
 _DRAWN_PX, _MOST_PX = 2**24, 2**31
 """Number of pixels beyond which an overview, where there is one, is enough to draw the ground that
@@ -602,31 +601,14 @@ def _seen_by_any(sources: Sequence[RasterSource], plane: CRS, geometry: Polygons
     seen: Floats = shares.max(axis=0)
     # On the seam of images, each of them shows another part.
     for one in np.flatnonzero((seen < _WHOLE_SHARE) & ((shares > 0).sum(axis=0) > 1)).tolist():
-        left, bottom, right, top = shapely.bounds(geometry[one])
-        middles = (np.arange(_POINTS) + 0.5) / _POINTS
-        x, y = np.meshgrid(left + middles * (right - left), bottom + middles * (top - bottom))
-        inside = shapely.contains_xy(geometry[one], x, y)
-        points = np.stack([x[inside], y[inside]], axis=1)
-        if len(points):
-            parts = [sources[at] for at in np.flatnonzero(shares[:, one]).tolist()]
-            visible = np.any([_shown_points(source, plane, points) for source in parts], axis=0)
-            seen[one] = max(seen[one], visible.mean())
+        left, bottom, right, top = shapely.bounds(geometry[one]).tolist()
+        transform = Affine((right - left) / _SEAM_PX, 0, left, 0, (bottom - top) / _SEAM_PX, top)
+        grid = GeoGrid((_SEAM_PX, _SEAM_PX), transform, plane)
+        drawn = rasterize([geometry[one]], grid.shape, transform=transform, all_touched=True) > 0
+        parts = [sources[at] for at in np.flatnonzero(shares[:, one]).tolist()]
+        visible = np.any([warped(part, grid, nearest=True).valid for part in parts], axis=0)
+        seen[one] = max(seen[one], visible[drawn].mean())
     return seen
-
-
-def _shown_points(source: RasterSource, plane: CRS, points: Floats) -> NDArray[np.bool_]:
-    """Return (n,) True for each point (n, 2) on the plane that an image shows."""
-    grid = source.grid
-    assert grid.crs is not None
-    pixels = grid.to_pixels(transform_points(points, plane, grid.crs))
-    sees: NDArray[np.bool_] = np.asarray(np.isfinite(pixels).all(axis=1), np.bool_)
-    sees &= ((pixels >= 0) & (pixels < (grid.width, grid.height))).all(axis=1)
-    if sees.any():
-        col, row = np.floor(pixels[sees]).astype(np.int64).T
-        first, left = int(row.min()), int(col.min())
-        window = Window(first, left, int(row.max()) - first + 1, int(col.max()) - left + 1)
-        sees[sees] = source.read(window).valid[row - first, col - left]
-    return sees
 
 
 def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
@@ -640,8 +622,9 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
             f"{source.name} has no coordinate system, so it does not say what was seen.",
             remedy=f"Draw the area that was seen, --area FILE. {placed_by(source)}",
         )
+    seen, whole = np.zeros(len(geometry)), Window.whole(grid.shape)
     if outline_bounds(grid, plane) is None:
-        return np.zeros(len(geometry))
+        return seen
     pixels = in_pixels(geometry, plane, grid)
     bounds = shapely.bounds(pixels).reshape(-1, 4)
     near = np.flatnonzero(
@@ -649,43 +632,38 @@ def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
         & (bounds[:, 0] < grid.width) & (bounds[:, 2] > 0)
         & (bounds[:, 1] < grid.height) & (bounds[:, 3] > 0)
     )  # fmt: skip
-    seen, drawn = np.zeros(len(geometry)), np.zeros(len(geometry))
-    # Parts beyond the edge of the image are not seen; of a small building every pixel counts.
-    least = np.maximum(np.floor(shapely.area(pixels) * 0.95), 1)
-    tree = shapely.STRtree(pixels[near])
-    whole = Window.whole(grid.shape)
+    tree, is_across = shapely.STRtree(pixels[near]), np.ones(len(near), np.bool_)
     for window in whole.blocks(_READ_PX, _READ_PX):
         frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-        here = near[np.sort(tree.query(frame))]
+        here = tree.query(frame, "covers")
         if not len(here):
             continue
-        valid = source.read(window).valid
+        valid, is_across[here] = source.read(window).valid, False
         # Most images show most of their buildings as a whole; these need not be drawn.
-        low, high = np.array(frame.bounds).reshape(2, 2)
-        shown = ((bounds[here, :2] >= low) & (bounds[here, 2:] <= high)).all(axis=1) & valid.all()
-        seen[here[shown]] = drawn[here[shown]] = least[here[shown]]
-        if not shown.all():
-            _count(valid, window, pixels, here[~shown], seen, drawn)
-    for one in near[drawn[near] < least[near]]:
-        # Others may have been drawn over it.
-        seen[one] = drawn[one] = 0
-        left, top, right, bottom = bounds[one]
-        row, col = int(top), int(left)
-        around = Window(row, col, math.ceil(bottom) - row + 1, math.ceil(right) - col + 1)
-        inside = around.intersection(whole)
-        if inside is not None:
-            _count(source.read(inside).valid, inside, pixels, np.array([one]), seen, drawn)
-    return np.asarray(seen / np.maximum(drawn, least))
+        seen[near[here]] = 1.0
+        for one in () if valid.all() else near[here].tolist():
+            around = _around(bounds[one], window)
+            seen[one] = _valid_share(valid[around.slices(window)], around, pixels[one])
+    for one in near[is_across].tolist():
+        around = _around(bounds[one], whole)
+        seen[one] = _valid_share(source.read(around).valid, around, pixels[one])
+    return seen
 
 
-def _count(
-    valid: BoolArray, window: Window, pixels: Polygons, here: Ints, seen: Floats, drawn: Floats,
-) -> None:  # fmt: skip
-    """Add the pixels of a window to those drawn and seen of the buildings `here`."""
-    shapes = shapely.transform(pixels[here], lambda xy: xy - (window.col, window.row))
-    numbers = rasterize(
-        zip(shapes, range(1, len(here) + 1)), window.shape_yx, dtype=np.int32, all_touched=True
-    )
-    count = len(here) + 1
-    drawn[here] += np.bincount(numbers.ravel(), minlength=count)[1:]
-    seen[here] += np.bincount(numbers[valid], minlength=count)[1:]
+def _around(bounds: Floats, whole: Window) -> Window:
+    """Return the pixels of a window that overlap the bounds of a building."""
+    left, top, right, bottom = bounds.tolist()
+    row, col = int(top), int(left)
+    around = Window(row, col, math.ceil(bottom) - row + 1, math.ceil(right) - col + 1)
+    inside = around.intersection(whole)
+    assert inside is not None
+    return inside
+
+
+def _valid_share(valid: BoolArray, window: Window, outline: shapely.Geometry) -> float:
+    """Return the valid share of a building's pixels, of which those beyond the window are not."""
+    place = Affine.translation(window.col, window.row)
+    drawn = rasterize([outline], window.shape_yx, transform=place, all_touched=True) > 0
+    # Of a small building every pixel counts.
+    pixels = max(np.count_nonzero(drawn), math.floor(outline.area * 0.95), 1)
+    return np.count_nonzero(valid & drawn) / pixels
