@@ -665,5 +665,5 @@ def _valid_share(valid: BoolArray, window: Window, outline: shapely.Geometry) ->
     place = Affine.translation(window.col, window.row)
     drawn = rasterize([outline], window.shape_yx, transform=place, all_touched=True) > 0
     # Of a small building every pixel counts.
-    pixels = max(np.count_nonzero(drawn), math.floor(outline.area * 0.95), 1)
-    return np.count_nonzero(valid & drawn) / pixels
+    pixels = max(int(drawn.sum()), math.floor(shapely.area(outline) * 0.95), 1)
+    return int((valid & drawn).sum()) / pixels

@@ -295,7 +295,8 @@ class _LayerParts:
         *, attributes: Sequence[str],
     ) -> None:  # fmt: skip
         self._fields, self._id_names = fields, id_names
-        self._outlines, self._ids = SpillFile(folder), [np.zeros(0, _TEXT)]
+        self._outlines = SpillFile(folder)
+        self._ids: list[NDArray[Any]] = [_texts(())]
         kept = fields if attributes == ALL_FIELDS else {*fields} & {*attributes}
         self._kept: dict[str, list[NDArray[Any]]] = {name: [] for name in kept}
         self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
@@ -323,8 +324,8 @@ class _LayerParts:
             if one := next((str(one) for one in values[name] if one), None):
                 self.first[name] = one
         for name, parts in self._kept.items():
-            one = values[name]
-            parts.append(_texts(one.tolist()) if one.dtype.kind == "O" else one)
+            column = values[name]
+            parts.append(_texts(column.tolist()) if column.dtype.kind == "O" else column)
 
     def layer(self, name: str, crs: CRS, notes: tuple[str, ...]) -> BuildingLayer:
         """Return the layer without polygons that have no area, or are repeated."""
