@@ -31,7 +31,6 @@ from building_layers import (
 )
 from command_line import call, command
 from raster_files import write_geotiff
-from rooftrace.flows.compare import inputs
 from rooftrace.flows.compare.outputs import MEANINGS
 from rooftrace.io import vector_layers
 from rooftrace.io.spill_file import SpillFile
@@ -92,8 +91,7 @@ def test_results_do_not_depend_on_the_size_of_chunks_and_blocks(
     monkeypatch.setattr(vector_layers, "_MOST_CHUNKS", 1000)
     monkeypatch.setattr(match, "_PER_BLOCK", 10)
     monkeypatch.setattr(match, "_PACKED_AT_ONCE", 7)
-    for module in (match, inputs):
-        monkeypatch.setattr(module, "SpillFile", partial(SpillFile, in_memory_bytes=0))
+    monkeypatch.setattr(match, "SpillFile", partial(SpillFile, in_memory_bytes=0))
     _, again = call("compare", layers[0], tmp_path / "old.gpkg", "-o", tmp_path / "b", *options)
     assert again["notes"] == whole["notes"]
     for file in (tmp_path / "a").iterdir():

@@ -72,8 +72,9 @@ def by_labels(path: Path, layer: str | None, folder: Path) -> Found:
 def by_predictions(path: Path, layer: str | None, _: Path) -> Found:
     (file,) = find_predictions(path).vectors
     classes = ("background", "building")
-    found = PolygonPredictions({"a": (file,)}, classes, 1, layer).on("a", GRID)
-    return [_on_ground(one) for one in found.outlines], GRID.crs, found.notes
+    polygons = PolygonPredictions({"a": (file,)}, classes, 1, layer)
+    found, notes = polygons.on("a", GRID, np.ones(GRID.shape, np.bool_))
+    return [_on_ground(one) for one in found.outlines], GRID.crs, notes
 
 
 def _on_ground(one: Any) -> Any:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,8 @@ from rooftrace.io.legend import BUILDING_NAMES
 from rooftrace.io.make_valid import areal
 from rooftrace.io.raster import open_image, open_raster
 from rooftrace.io.reproject import BEND_M, bounds_of, crs_text, joint_bounds, reprojected
-from rooftrace.io.spill_file import SpillFile
 from rooftrace.io.vector_formats import KML_ID
-from rooftrace.io.vector_read import SCORE_FIELDS, ReadCounts, VectorFile, VectorLayer, join_columns
+from rooftrace.io.vector_read import SCORE_FIELDS, ReadCounts, VectorFile, join_columns
 from rooftrace.vector.match import PackedPolygons, SpilledPolygons, first_of_equal
 from rooftrace.vector.prepare import MaskRecord
 
@@ -142,13 +142,13 @@ def read_buildings_layer(
 ) -> BuildingLayer:
     """Read the buildings of a vector file, of a folder of GeoParquet, or of a mask.
 
-    Outlines, ids and texts go to temporary files.
+    Outlines go to a temporary file.
 
     Args:
         path: File of polygons; folder of `rooftrace predict` with those of one image; folder with
             the files of one layer, such as that of `rooftrace catalogue`; or a mask or raster of
             probabilities, which is vectorised.
-        folder: Folder of the temporary files, which have no name and disappear with the process.
+        folder: Folder of the temporary file, which has no name and disappears with the process.
         attributes: Names of the attributes that are read if they exist, or `ALL_FIELDS`.
         threshold: Probability from which a pixel of a raster is a building; see `open_mask`.
         layer_name: Layer of a file with several; see `VectorFile`.
@@ -162,11 +162,12 @@ def read_buildings_layer(
         LabelError: A mask has classes of which none is called building.
     """
     check_exists(path)
+    layer_of = partial(
+        _of_file, folder=folder, id_field=id_field, needs_id=needs_id, attributes=attributes
+    )
     if path.is_dir() or not is_raster(path):
         file = VectorFile(path, layer_name)
-        layer = _of_file(
-            file.path, file, (), folder, id_field, needs_id=needs_id, attributes=attributes
-        )
+        layer = layer_of(file.path, file, ())
         mask = mask_beside(file.path)
         if mask is not None:
             return _seen_by(mask, layer)
@@ -183,9 +184,7 @@ def read_buildings_layer(
         file = VectorFile(traced)
         if file.columns()[1] is None:
             raise no_crs(open_image(path))
-        layer = _of_file(
-            path, file, notes, folder, id_field, needs_id=needs_id, attributes=attributes
-        )
+        layer = layer_of(path, file, notes)
     stated = provenance_of(open_image(path)).imagery_date
     record = MaskRecord.read(path)
     model = None if record is None else record.origin.model
@@ -232,8 +231,8 @@ def date_of(path: Path, stated: str | None) -> str | None:
 
 
 def _of_file(
-    path: Path, file: VectorFile, notes: tuple[str, ...], folder: Path, id_field: str | None,
-    *, needs_id: bool, attributes: Sequence[str],
+    path: Path, file: VectorFile, notes: tuple[str, ...], *, folder: Path, id_field: str | None,
+    needs_id: bool, attributes: Sequence[str],
 ) -> BuildingLayer:  # fmt: skip
     """Read the layer of a file chunk by chunk."""
     by_fid = id_field == "fid" and file.has_fids
@@ -244,25 +243,68 @@ def _of_file(
         )
     id_names = _IDS if id_field is None else (id_field.lower(), *_IDS)
     fields = _fields(file, attributes, id_names)
-    parts = _LayerParts(fields, folder, id_names, attributes=attributes)
+    kept = fields if attributes == ALL_FIELDS else {*fields} & {*attributes}
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in kept}
+    id_texts, bounds, has_area = [_texts(())], [np.zeros((0, 4))], [np.zeros(0, np.bool_)]
+    scores: list[NDArray[np.float32] | None] = [np.zeros(0, np.float32)]
+    first: dict[str, str] = {}
     crs, counts = None, ReadCounts()
-    for chunk in file.chunks(fields, buildings=True):
-        crs = crs or chunk.crs
-        counts += chunk.counts
-        parts.add(chunk)
+
+    def read() -> Iterator[Polygons]:
+        """Yield the polygons chunk by chunk, and keep what belongs to them."""
+        nonlocal crs, counts
+        for chunk in file.chunks(fields, buildings=True):
+            crs = crs or chunk.crs
+            counts += chunk.counts
+            values = {name: chunk.values[name] for name in fields}
+            id_texts.append(_texts(_ids(values, len(chunk), id_names)))
+            bounds.append(bounds_of(chunk.geometry, chunk.crs))
+            has_area.append(shapely.area(chunk.geometry) > 0)
+            scores.append(_scores(values, len(chunk)))
+            for name in (_OF_FIRST & {*values}) - {*first}:
+                if one := next((str(one) for one in values[name] if one), None):
+                    first[name] = one
+            for name, parts in columns.items():
+                column = values[name]
+                parts.append(_texts(column.tolist()) if column.dtype.kind == "O" else column)
+            yield chunk.geometry
+
+    outlines = SpilledPolygons.of(read(), folder)
+    places, area = np.concatenate(bounds), np.concatenate(has_area)
+    crs = crs or CRS.from_epsg(4326)
+    is_first = first_of_equal(places, outlines.unpack)
     notes += file.copy_notes() if attributes == ALL_FIELDS else ()
     notes += file.notes(counts)
-    layer = parts.layer(str(path), crs or CRS.from_epsg(4326), notes)
+    notes += tuple(
+        f"{path}: {plural(count, 'polygon')} {what}."
+        for count, what in (
+            (int((~area).sum()), "without an area left out"),
+            (int((area & ~is_first).sum()), "exactly on another one left out"),
+        )
+        if count
+    )
+    # What does not count is left out.
+    index = np.flatnonzero(is_first & area)
+    ids = np.concatenate(id_texts)[index]
+    missing = ids == ""
+    ids[missing] = [f"row {number}" for number in (index[missing] + 1).tolist()]
+    known = [one for one in scores if one is not None]
+    has_scores = len(known) == len(scores)
+    score = np.concatenate(known)[index] if has_scores else np.full(len(index), np.nan, np.float32)
+    building = None
     if field := file.building_field:
         names = [one for one in file.distinct(field) if one.casefold() in BUILDING_NAMES]
-        value = {"building": "yes", "side": "new"}.get(field) or names[0]
-        layer = replace(layer, building=(field, value))
+        building = field, {"building": "yes", "side": "new"}.get(field) or names[0]
     # A conflated layer has buildings of several dates.
-    is_conflated, first = _COMPARED in file.fields, parts.first
-    date = None if is_conflated else date_of(path, first.get("imagery_date"))
-    if is_conflated or not {*file.fields} >= _OF_RESULTS:
-        return replace(layer, date=date)
-    return replace(layer, date=date, source=first.get("source"), model=first.get("model"))
+    is_conflated = _COMPARED in file.fields
+    is_ours = not is_conflated and {*file.fields} >= _OF_RESULTS
+    return BuildingLayer(
+        str(path), outlines.take(index), crs, joint_bounds(places, crs), ids, score,
+        {name: _joined(columns.pop(name))[index] for name in [*columns]}, notes,
+        date=None if is_conflated else date_of(path, first.get("imagery_date")),
+        source=first.get("source") if is_ours else None,
+        model=first.get("model") if is_ours else None, building=building,
+    )  # fmt: skip
 
 
 def _fields(file: VectorFile, attributes: Sequence[str], id_names: Sequence[str]) -> list[str]:
@@ -276,91 +318,6 @@ def _fields(file: VectorFile, attributes: Sequence[str], id_names: Sequence[str]
     # Beside other ids, a fid would look like one of them, unless it was asked for.
     has_ids = id_names[0] != "fid" and any(name.lower() in id_names for name in file.fields)
     return [*fields, "fid"] if file.has_fids and not has_ids else fields
-
-
-_ROW = np.dtype(
-    [
-        ("start", np.int64), ("stop", np.int64), ("bounds", np.float64, 4), ("score", np.float32),
-        ("has_area", np.bool_), ("is_multi", np.bool_),
-    ]
-)  # fmt: skip
-"""Numbers of a polygon that stay in memory while its layer is read."""
-
-
-class _LayerParts:
-    """Collect the chunks of a layer, and leave out what does not count."""
-
-    def __init__(
-        self, fields: Sequence[str], folder: Path, id_names: Sequence[str],
-        *, attributes: Sequence[str],
-    ) -> None:  # fmt: skip
-        self._fields, self._id_names = fields, id_names
-        self._outlines = SpillFile(folder)
-        self._ids: list[NDArray[Any]] = [_texts(())]
-        kept = fields if attributes == ALL_FIELDS else {*fields} & {*attributes}
-        self._kept: dict[str, list[NDArray[Any]]] = {name: [] for name in kept}
-        self._rows: list[NDArray[Any]] = [np.zeros(0, _ROW)]
-        self._has_scores = True
-        self.first: dict[str, str] = {}
-        """First value of each of `_OF_FIRST`."""
-
-    def add(self, chunk: VectorLayer) -> None:
-        """Add the next polygons."""
-        values = {name: chunk.values[name] for name in self._fields}
-        rows = np.zeros(len(chunk), _ROW)
-        offsets = self._outlines.append(chunk.geometry)
-        rows["start"], rows["stop"] = offsets[:-1], offsets[1:]
-        self._ids.append(_texts(_ids(values, len(chunk), self._id_names)))
-        rows["bounds"] = bounds_of(chunk.geometry, chunk.crs)
-        score = _scores(values, len(chunk))
-        if score is None:
-            self._has_scores = False
-        else:
-            rows["score"] = score
-        rows["has_area"] = shapely.area(chunk.geometry) > 0
-        rows["is_multi"] = shapely.get_type_id(chunk.geometry) == shapely.GeometryType.MULTIPOLYGON
-        self._rows.append(rows)
-        for name in (_OF_FIRST & {*values}) - {*self.first}:
-            if one := next((str(one) for one in values[name] if one), None):
-                self.first[name] = one
-        for name, parts in self._kept.items():
-            column = values[name]
-            parts.append(_texts(column.tolist()) if column.dtype.kind == "O" else column)
-
-    def layer(self, name: str, crs: CRS, notes: tuple[str, ...]) -> BuildingLayer:
-        """Return the layer without polygons that have no area, or are repeated."""
-        rows = np.concatenate(self._rows)
-        self._rows.clear()
-        bounds = joint_bounds(rows["bounds"], crs)
-        start, stop = rows["start"], rows["stop"]
-        first = first_of_equal(
-            rows["bounds"], lambda some: self._outlines.read(start[some], stop[some])
-        )
-        area = rows["has_area"]
-        said = [
-            (int((~area).sum()), "without an area left out"),
-            (int((area & ~first).sum()), "exactly on another one left out"),
-        ]
-        notes += tuple(
-            f"{name}: {plural(count, 'polygon')} {what}." for count, what in said if count
-        )
-        index = np.flatnonzero(first & area)
-        rows = rows[index]
-        ids = np.concatenate(self._ids)[index]
-        missing = ids == ""
-        ids[missing] = [f"row {number}" for number in (index[missing] + 1).tolist()]
-        columns = {one: rows[one].copy() for one in _ROW.names or ()}
-        if not self._has_scores:
-            columns["score"][:] = np.nan
-        return BuildingLayer(
-            name,
-            SpilledPolygons(
-                self._outlines, columns["start"], columns["stop"], columns["is_multi"]
-            ),
-            crs, bounds,
-            ids, columns["score"],
-            {one: _joined(self._kept.pop(one))[index] for one in [*self._kept]}, notes,
-        )  # fmt: skip
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

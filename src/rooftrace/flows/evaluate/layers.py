@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError, LayoutError
 from rooftrace.core.text import list_first, size_text
-from rooftrace.core.types import BoolArray, GeoGrid, Polygons, Raster, RasterSource, Window
+from rooftrace.core.types import BoolArray, GeoGrid, Mask, Raster, RasterSource, Window
+from rooftrace.flows.evaluate.predictions import ScenePrediction
 from rooftrace.io.legend import NODATA
 from rooftrace.io.reproject import (
     CRS84,
@@ -366,24 +367,6 @@ leave them."""
 
 
 @dataclass(frozen=True)
-class ScenePolygons:
-    """Polygons of a scene.
-
-    Args:
-        outlines: (n,) polygons of the building class in pixels, x right and y down, cut at the
-            edges of the scene.
-        score: (n,) float32 score in 0..1; None where there are no scores.
-        classes: (y, x) uint8 class index that the polygons draw; a later polygon covers an earlier
-            one.
-    """
-
-    outlines: Polygons
-    score: NDArray[np.float32] | None
-    classes: NDArray[np.uint8]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class PolygonPredictions:
     """Files of polygons by scene.
 
@@ -398,8 +381,12 @@ class PolygonPredictions:
     building_class: int
     layer: str | None = None
 
-    def on(self, scene_id: str, grid: GeoGrid) -> ScenePolygons:
-        """Return the polygons of a scene on its grid.
+    def on(
+        self, scene_id: str, grid: GeoGrid, valid: BoolArray
+    ) -> tuple[ScenePrediction, tuple[str, ...]]:
+        """Return what the polygons predict for a scene with (y, x) `valid` pixels, and notes.
+
+        A later polygon covers an earlier one.
 
         Raises:
             GeoreferenceError: Only one of the file and the scene has a georeference.
@@ -424,45 +411,35 @@ class PolygonPredictions:
         drawn, classes = np.concatenate(outlines), np.concatenate(index)
         stated = [one for one in scores if one is not None]
         is_building = classes == self.building_class
-        return ScenePolygons(
-            drawn[is_building],
-            np.concatenate(stated)[is_building] if len(stated) == len(scores) else None,
-            ShapesLabel(drawn, classes.tolist(), grid).read().data,
-            tuple(notes),
-        )
-
-    def check_georeferenced(self, grids: Mapping[str, GeoGrid]) -> None:
-        """Check that all scenes have a georeference."""
-        for scene_id, grid in grids.items():
-            if grid.crs is None:
-                raise GeoreferenceError(
-                    f"The labelled scene {scene_id} has no georeference, but others have, and the "
-                    "polygons belong to places on the ground.",
-                    remedy="Give it one, or evaluate it separately, with polygons in its pixels.",
-                )
+        mask = Mask(ShapesLabel(drawn, classes.tolist(), grid).read().data, valid, grid)
+        score = np.concatenate(stated)[is_building] if len(stated) == len(scores) else None
+        return ScenePrediction(mask, drawn[is_building], score), tuple(notes)
 
     def check_places(self, grids: Iterable[tuple[str, GeoGrid]], what: str) -> None:
         """Check that polygons lie in the scenes; files are read until one does."""
-        polygons, remedy = 0, ""
+        polygons, is_placed = 0, False
         for scene_id, grid in grids:
+            is_placed = grid.crs is not None
+            frame = shapely.box(0.5, 0.5, grid.width - 0.5, grid.height - 0.5)
             for path in self.files[scene_id]:
                 layer, _ = self._load(path, grid)
-                if grid.crs is not None:
-                    touches = len(layer.near(grid)) > 0
-                    remedy = "Check the CRS of the file, and that the polygons belong to these "
-                    remedy += "scenes."
-                else:
-                    frame = shapely.box(0.5, 0.5, grid.width - 0.5, grid.height - 0.5)
-                    touches = bool(shapely.intersects(layer.geometry, frame).any())
-                    remedy = "Give them in pixels of the scenes, x right and y down from the upper "
-                    remedy += "left corner. QGIS writes y below 0 there: change its sign."
-                if touches:
+                if (
+                    len(layer.near(grid))
+                    if is_placed
+                    else shapely.intersects(layer.geometry, frame).any()
+                ):
                     return
                 polygons += len(layer)
+        in_pixels = (
+            "Give them in pixels of the scenes, x right and y down from the upper left corner. "
+            "QGIS writes y below 0 there: change its sign."
+        )
+        on_ground = "Check the CRS of the file, and that the polygons belong to these scenes."
         if polygons:
             raise GeoreferenceError(
                 f"None of the polygons of {what} touches a labelled scene.",
-                remedy=f"{remedy} An empty file stands for predictions without a building.",
+                remedy=f"{on_ground if is_placed else in_pixels} An empty file stands for "
+                "predictions without a building.",
             )
 
     def _load(self, path: Path, grid: GeoGrid) -> _Scored:

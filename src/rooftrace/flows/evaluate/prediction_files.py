@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from rooftrace.core.config import invalid_values
-from rooftrace.core.errors import ConfigError, LabelError
+from rooftrace.core.errors import ConfigError, GeoreferenceError, LabelError
 from rooftrace.core.system import installed_versions
 from rooftrace.core.text import distinct, list_first, plural, reason_of
 from rooftrace.core.types import (
@@ -214,10 +214,10 @@ class _FilePredictions:
             if mask.resampled:
                 self.resampled[scene.id] = None
         if self.polygons is not None:
-            drawn = self.polygons.on(scene.id, grid)
-            self.of_scenes |= dict.fromkeys(drawn.notes)
-            seen = Mask(drawn.classes if classes is None else classes, valid, grid)
-            return ScenePrediction(seen, drawn.outlines, drawn.score, probability)
+            drawn, notes = self.polygons.on(scene.id, grid, valid)
+            self.of_scenes |= dict.fromkeys(notes)
+            seen = drawn.mask if classes is None else Mask(classes, valid, grid)
+            return replace(drawn, mask=seen, probability=probability)
         assert classes is not None
         outlines = np.zeros(0, np.object_)
         if not self.options.pixels_only:
@@ -298,8 +298,15 @@ class _FilePredictions:
         )
         grids: Iterable[tuple[str, GeoGrid]] = ((one.id, one.image.grid) for one in self.source)
         if self.are_georeferenced:
-            self.polygons.check_georeferenced(self.grids)
             grids = self.grids.items()
+            if (
+                nowhere := next((one for one, grid in grids if grid.crs is None), None)
+            ) is not None:
+                raise GeoreferenceError(
+                    f"The labelled scene {nowhere} has no georeference, but others have, and the "
+                    "polygons belong to places on the ground.",
+                    remedy="Give it one, or evaluate it separately, with polygons in its pixels.",
+                )
         self.polygons.check_places(grids, str(self.files.path))
 
     def _read_table(self, path: Path) -> None:
