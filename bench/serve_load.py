@@ -147,8 +147,7 @@ class _Load:
     def ask_wrongly(self, number: int) -> None:
         """Send uploads that are cut off, and bodies that are malformed."""
         chosen = random.Random(1000 + number)
-        form, gradio = {"Content-Type": "multipart/form-data; boundary=x"}, "/gradio_api/"
-        json = {"Content-Type": "application/json"}
+        form = {"Content-Type": "multipart/form-data; boundary=x"}
         while time.monotonic() < self.until:
             image = self._images[chosen.randrange(len(self._images))]
             half = image[: len(image) // 2]
@@ -159,9 +158,6 @@ class _Load:
                 ("/v1/predict?gsd=-1", {"Content-Type": "image/png"}, image),
                 ("/v1/predict", form, b"--x\r\n" + half),
                 ("/v1/jobs", form, b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\n"),
-                (f"{gradio}upload", form, b"--x\r\n" + half[:2000]),
-                (f"{gradio}queue/join", json, b'{"data": [], "fn_index": -1, "session_hash": "a"}'),
-                (f"{gradio}call/x", json, b'{"data": []}'),
             ])  # fmt: skip
             connection = self._connect(_BROKEN_ADDRESS)
             try:

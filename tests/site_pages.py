@@ -48,11 +48,10 @@ def open_plain(page: Page, url: str, name: str) -> None:
     page.wait_for_selector(ready, state="attached")
 
 
-def open_demo(page: Page, url: str, image: Path) -> None:
-    """Open the demo with a result."""
-    page.goto(f"{url}/demo")
-    page.wait_for_selector("#rt-example")
-    page.set_input_files("#rt-file", image)
+def open_viewer(page: Page, url: str, image: Path) -> None:
+    """Open the first page and drop an image on it."""
+    open_plain(page, url, "home")
+    page.set_input_files("#file", image)
     page.wait_for_selector(".rt-stage[data-state=ready]")
 
 
@@ -60,7 +59,7 @@ def pages(image: Path) -> dict[str, Callable[[Page, str], None]]:
     """Return functions that open the pages of a server by the names of the pages.
 
     Args:
-        image: Image that is dropped on the demo.
+        image: Image that is dropped on the first page.
     """
 
     def plain(name: str) -> Callable[[Page, str], None]:
@@ -69,5 +68,5 @@ def pages(image: Path) -> dict[str, Callable[[Page, str], None]]:
     return {
         "map": open_map, "review": open_review, "compare": open_compare,
         **{name: plain(name) for name in PLAIN},
-        "demo": lambda page, url: open_demo(page, url, image),
+        "viewer": lambda page, url: open_viewer(page, url, image),
     }  # fmt: skip

@@ -101,7 +101,6 @@ def site(
     tmp_path_factory: pytest.TempPathFactory, town: Path, two_dates: Path, field: Path
 ) -> Iterator[str]:
     """Address of a whole server: results, a comparison, a finished job and a camera."""
-    pytest.importorskip("gradio")
     from rooftrace.app.server import create_server
     from rooftrace.service.job_runner import JobRunner
     from rooftrace.service.job_store import JobStore

@@ -20,7 +20,6 @@ from rooftrace.io.georeferenced import ArraySource
 from rooftrace.predict.predictor import Predictor
 from rooftrace.service.service import Service
 
-pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
 pytestmark = pytest.mark.campaign
@@ -50,14 +49,14 @@ def is_clean(page: Any) -> None:
     assert page.locator("img[src='x'], svg[onload]").count() == 0
 
 
-def test_the_demo(browser: Any, serve_app: Callable[[Any], str], tmp_path: Path) -> None:
+def test_the_first_page(browser: Any, serve_app: Callable[[Any], str], tmp_path: Path) -> None:
     from rooftrace.app.server import create_server
 
     service = Service(predictor())
     # The page is a separate one, because the expected 422 answer is an error in the console.
     page = browser.new_context().new_page()
-    page.goto(f"{serve_app(create_server(service))}/demo")
-    page.wait_for_selector("#rt-example")
+    page.goto(serve_app(create_server(service)))
+    page.wait_for_selector("main:not([data-state=loading])")
     data = cv2.imencode(".png", pixels().transpose(1, 2, 0))[1].tobytes()
     for name, content, shown in (
         (SCRIPT, data, ".rt-stage[data-state=ready]"),
@@ -65,7 +64,7 @@ def test_the_demo(browser: Any, serve_app: Callable[[Any], str], tmp_path: Path)
     ):
         path = tmp_path / f"{name}.png"
         path.write_bytes(content)
-        page.set_input_files("#rt-file", path)
+        page.set_input_files("#file", path)
         page.wait_for_selector(shown)
         is_clean(page)
     page.context.close()

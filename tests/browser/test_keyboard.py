@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
 from site_pages import pages
@@ -13,10 +12,7 @@ from site_pages import pages
 pytestmark = pytest.mark.campaign
 
 MOST_STOPS = 300
-NAMES = (
-    "map", "review", "compare", "home", "live", "api",
-    "demo",
-)  # fmt: skip
+NAMES = ("map", "review", "compare", "home", "live", "api", "viewer")
 
 # What a sighted person sees of the focus: an outline or a shadow, of the control or, where the
 # control itself is invisible, of what stands for it.

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
 from fastapi import FastAPI, Response

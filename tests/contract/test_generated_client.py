@@ -18,7 +18,7 @@ from labelstudio_server import ENVIRONMENT
 
 from town import generate_scene
 
-for _package in ("fastapi", "uvicorn", "gradio", "attrs", "dateutil"):
+for _package in ("fastapi", "uvicorn", "attrs", "dateutil"):
     pytest.importorskip(_package)
 
 GENERATOR = ENVIRONMENT / "bin" / "openapi-python-client"

@@ -100,7 +100,7 @@ def test_metadata(built: Built) -> None:
     assert set(shown.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
     assert "Typing :: Typed" in shown.get_all("Classifier", [])
     core = [need for need in shown.get_all("Requires-Dist", []) if "extra ==" not in need]
-    assert not [need for need in core if need.startswith(("torch", "fastapi", "gradio"))]
+    assert not [need for need in core if need.startswith(("torch", "fastapi"))]
 
 
 @pytest.fixture(scope="module")

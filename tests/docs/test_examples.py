@@ -257,7 +257,7 @@ def test_tutorials(
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     """The address of a running `rooftrace serve`."""
-    pytest.importorskip("gradio")
+    pytest.importorskip("fastapi")
     command = [sys.executable, "-m", "rooftrace", "serve", "--port", "0", "--json",
                "--jobs", str(tmp_path / "jobs")]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,4 @@
-"""The whole server on one port: API, jobs, map, demo, and the pages `/` and `/live`.
+"""The whole server on one port: API, jobs, map, and the pages `/` and `/live`.
 
 The page at `/` shows results and jobs as cards, a place to drop images, and examples. It calls the
 API like any other client. The page `/live` shows cameras as MJPEG. Label Studio calls the same
@@ -18,11 +18,11 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 from PIL import Image
 from starlette.types import Message, Receive, Scope, Send
 
-from rooftrace.app.demo import mount_page
 from rooftrace.app.map.results import ResultsCatalogue
 from rooftrace.app.map.review import REVIEW_BYTES, clicks_router, review_router
 from rooftrace.app.map.review_scene import reviewed_layers
 from rooftrace.app.map.router import Basemap, map_router
+from rooftrace.app.viewer import new_results, viewer_router
 from rooftrace.core.types import Window
 from rooftrace.io.files import demo_scene_path, written_bytes
 from rooftrace.io.georeferenced import ArraySource
@@ -105,7 +105,8 @@ def create_server(
     app.state.live = bool(cameras)
     app.include_router(home_router())
     app.include_router(live_router(cameras))
-    return mount_page(app, service)
+    app.include_router(viewer_router(new_results(), service))
+    return app
 
 
 _HOME_POLICY = (

@@ -18,14 +18,10 @@
     }
   }
 
-  // Gradio sets the class by the browser's wish alone, whenever it likes.
-  const dress = () => document.body?.classList.toggle("dark", root.dataset.theme === "dark");
-
   function apply() {
     const theme = (chosen() ?? (wish.matches ? "dark" : "light")) === "dark" ? "dark" : "light";
     if (root.dataset.theme === theme) return;
     root.dataset.theme = theme;
-    dress();
     dispatchEvent(new CustomEvent(KEY, { detail: theme }));
   }
 
@@ -34,10 +30,6 @@
   addEventListener("storage", apply);
   // A page from the history may be older than the choice.
   addEventListener("pageshow", apply);
-  addEventListener("DOMContentLoaded", () => {
-    dress();
-    new MutationObserver(dress).observe(document.body, { attributeFilter: ["class"] });
-  });
   addEventListener("click", (event) => {
     if (!event.target.closest?.(".face-theme")) return;
     kept = root.dataset.theme === "dark" ? "light" : "dark";

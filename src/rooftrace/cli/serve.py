@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from rooftrace.service.live import LiveCamera
 
-_PACKAGES = ("fastapi", "uvicorn", "gradio", "multipart", "prometheus_client")
+_PACKAGES = ("fastapi", "uvicorn", "multipart", "prometheus_client")
 _BACKLOG = 128
 
 _MAX_CONNECTIONS = 1000

@@ -55,9 +55,6 @@ _HEADERS = {
 }
 _API_POLICY = "default-src 'none'; frame-ancestors 'none'"
 _PAGE_POLICY = "frame-ancestors 'self'"
-_IMMUTABLE = ("/assets/", "/static/")
-"""Paths of Gradio's files, which have the hash of their content in their names."""
-
 _FOLDER = re.compile(r"(/[\w.~-]+)+")
 _MAX_DRAIN_S = 2.0
 _MAX_DRAIN_BYTES = 64 * 2**20
@@ -167,11 +164,10 @@ class RequestMiddleware:
         started, status, began_s = False, 500, time.perf_counter()
         path = scope["path"]
         is_api = any(path == start or path.startswith(f"{start}/") for start in API_PREFIXES)
-        policy = {"Content-Security-Policy": _PAGE_POLICY}
-        if not path.startswith(_IMMUTABLE):
-            # Gradio builds URLs from X-Forwarded-Host: no shared cache may store them.
-            policy["Cache-Control"] = "no-store" if is_api else "private, no-cache"
-            policy["Content-Security-Policy"] = _API_POLICY if is_api else _PAGE_POLICY
+        policy = {
+            "Cache-Control": "no-store" if is_api else "private, no-cache",
+            "Content-Security-Policy": _API_POLICY if is_api else _PAGE_POLICY,
+        }
 
         async def send_with_headers(message: Message) -> None:
             nonlocal started, status

@@ -1,5 +1,4 @@
 // A prediction that is shown at once: the image, its fill at any threshold, outlines, figures and downloads.
-// The page `/` and the Gradio demo show it.
 
 import { number, percent } from "./ui.js";
 import { inPageTerms, NO_ANSWER, sentence } from "../../words.js";
@@ -36,7 +35,7 @@ export function createViewer(element, { change } = {}) {
 element.innerHTML = STAGE;
 const find = (name) => element.querySelector(`.rt-${name}`);
 const YELLOW = 0xff00c4ff, WHITE = 0xffffffff; // ABGR
-const state = { view: null, score: null, rings: [], size: [0, 0], threshold: 0, asked: null, mode: "overlay", opacity: 0.45 };
+const state = { view: null, score: null, rings: [], size: [0, 0], threshold: 0, asked: null, mode: "overlay" };
 const PER_PX = 16; // points of outlines for each pixel of the picture
 const place = { zoom: 1, x: 0, y: 0 };
 
@@ -113,7 +112,7 @@ function dress() {
   const stage = find("stage");
   if (!stage) return;
   stage.dataset.mode = state.mode;
-  find("fill").style.opacity = state.mode === "mask" ? 1 : state.opacity;
+  find("fill").style.opacity = state.mode === "mask" ? 1 : 0.45;
 }
 
 function measure() {
@@ -361,9 +360,7 @@ return {
     const now = turn, { key } = state.view;
     timer = setTimeout(() => request(`${PAGE}${key}?threshold=${value}`).then((view) => now === turn && present(view)).catch((error) => say(error.message, "error")), WAIT_MS);
   },
-  opacity(value) { state.opacity = value / 100; dress(); },
   mode(value) { state.mode = value.toLowerCase(); paint(); dress(); },
   clear() { turn += 1; show(null); say(""); busy(""); },
-  say,
 };
 }

@@ -7,7 +7,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from rooftrace.app.demo import Result
+from rooftrace.app.viewer import Result
 from rooftrace.core.types import GeoGrid
 from rooftrace.engines.base import ConstantEngine, Engine, PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle

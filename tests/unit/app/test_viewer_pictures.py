@@ -3,10 +3,10 @@
 import cv2
 import numpy as np
 import pytest
-from demo_images import SHAPE, classes_of, kept_of, roofs
 from numpy.typing import NDArray
+from viewer_images import SHAPE, classes_of, kept_of, roofs
 
-from rooftrace.app.demo import fill_png, outline_colours, outlines, picture_jpeg
+from rooftrace.app.viewer import fill_png, outline_colours, outlines, picture_jpeg
 from rooftrace.io.legend import CONFIDENCE
 
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: drop an image, change the threshold, download the files."""
+"""The viewer on the page `/` in a real browser: its threshold and options."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,20 +8,17 @@ import cv2
 import numpy as np
 import pytest
 from affine import Affine
-from fastapi import FastAPI
 
-from browser_drop import drop_file
 from raster_files import write_geotiff
-from rest_service import app_with
-from rooftrace.app.server import home_router
+from rooftrace.app.server import create_server
 from rooftrace.engines.base import PointwiseEngine
 from rooftrace.flows.doctor import tiny_bundle
 from rooftrace.predict.predictor import Predictor
-from rooftrace.rest.pages import face_router
 from rooftrace.service.decode import Limits
+from rooftrace.service.job_runner import JobRunner
+from rooftrace.service.job_store import JobStore
 from rooftrace.service.service import Service
 
-pytest.importorskip("gradio")
 pytest.importorskip("playwright")
 
 pytestmark = pytest.mark.campaign
@@ -30,7 +27,7 @@ ROOFS = ((20, 30, 250), (20, 120, 200), (90, 30, 160), (90, 120, 140), (90, 180,
 """Row, column and brightness of buildings of 30 by 40 pixels."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def service() -> Iterator[Service]:
     made = Service(Predictor(tiny_bundle(), PointwiseEngine()), Limits())
     made.warm()
@@ -38,20 +35,9 @@ def service() -> Iterator[Service]:
     made.close()
 
 
-@pytest.fixture(scope="module")
-def app(service: Service) -> FastAPI:
-    from rooftrace.app.demo import mount_page
-
-    return mount_page(with_stylesheet(), service)
-
-
-def with_stylesheet() -> FastAPI:
-    return app_with(face_router(), home_router())
-
-
 @pytest.fixture
-def address(app: FastAPI, serve_app: Callable[[Any], str]) -> str:
-    return serve_app(app)
+def address(service: Service, store: JobStore, serve_app: Callable[[Any], str]) -> str:
+    return serve_app(create_server(service, JobRunner(store, Path("tiny.rooftrace"))))
 
 
 def town() -> np.ndarray:
@@ -73,12 +59,12 @@ def images(tmp_path: Path) -> Path:
 
 
 def drop(page: Any, *paths: Path) -> None:
-    page.set_input_files("#rt-file", [str(path) for path in paths])
+    page.set_input_files("#file", [str(path) for path in paths])
 
 
 def open_page(page: Any, address: str) -> None:
-    page.goto(f"{address}/demo")
-    page.wait_for_selector("#rt-example")
+    page.goto(address)
+    page.wait_for_selector("main:not([data-state=loading])")
 
 
 def ready(page: Any, threshold: float) -> None:
@@ -104,7 +90,7 @@ def pixels(page: Any) -> np.ndarray:
 
 
 def slide(page: Any, value: float) -> None:
-    slider = page.locator("#rt-threshold input[type=range]")
+    slider = page.locator("#slider")
     slider.evaluate(
         "(one, to) => { one.value = to; one.dispatchEvent(new Event('input', {bubbles: true})); }",
         str(value),
@@ -137,22 +123,13 @@ def test_the_threshold_acts_without_the_network(
     assert page.inner_text(".rt-figure.share dd") == "10.0 %"
     assert (np.abs(pixels(page) - before).max(axis=-1) > 20).mean() > 0.03
 
-    page.locator("#rt-threshold input[type=range]").press("ArrowRight")
+    page.locator("#slider").press("ArrowRight")
     ready(page, 0.605)
     slide(page, 0.1)
     ready(page, 0.1)
     assert buildings(page) == 1
     assert page.inner_text(".rt-figure.density dd") == "dense"
-    page.get_by_label("Reset to default value").first.click()
-    ready(page, 0.5)
-    assert buildings(page) == 5
     assert service.figures().batches == asked
-
-
-def test_a_file_is_dropped_on_the_stage(address: str, page: Any, images: Path) -> None:
-    open_page(page, address)
-    drop_file(page, ".rt-pick", images / "town.tif")
-    page.wait_for_selector("text=0.5 m/px")
 
 
 def test_metres_can_be_entered(address: str, page: Any, images: Path) -> None:
@@ -160,8 +137,9 @@ def test_metres_can_be_entered(address: str, page: Any, images: Path) -> None:
     drop(page, images / "flat.png")
     ready(page, 0.5)
     assert page.inner_text(".rt-figure.scale dd") == "not known"
-    page.fill("#rt-gsd input, #rt-gsd textarea", "0,25")
-    page.click("#rt-again")
+    page.click("#options summary")
+    page.fill("#gsd", "0.25")
+    page.click("#again")
     page.wait_for_selector("text=0.25 m/px")
     page.wait_for_selector(".rt-scalebar:not([hidden])")
 
@@ -169,7 +147,7 @@ def test_metres_can_be_entered(address: str, page: Any, images: Path) -> None:
 def test_the_example_and_a_narrow_screen(address: str, page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     open_page(page, address)
-    page.click("#rt-example")
+    page.click("[data-example=streets]")
     ready(page, 0.5)
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= 390, "nothing is wider than the screen"

@@ -10,12 +10,12 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
-from demo_images import UTM, classes_of, kept_of, predictor_of, result_of, roofs
 from PIL import Image
 from starlette.testclient import TestClient
+from viewer_images import UTM, classes_of, kept_of, predictor_of, result_of, roofs
 
 from rest_service import app_with
-from rooftrace.app.demo import DOWNLOADS, Result, add_result, download, new_results, page_router
+from rooftrace.app.viewer import DOWNLOADS, Result, add_result, download, new_results, viewer_router
 from rooftrace.service.decode import Limits
 from rooftrace.service.service import Service
 
@@ -63,7 +63,7 @@ def client() -> Iterator[TestClient]:
     store = new_results()
     results = [result_of("Zürich (x).tif"), Result("lake.png", classes_of())]
     service = Service(predictor_of(gsd_m=0.5), Limits())
-    app = app_with(page_router(store, service))
+    app = app_with(viewer_router(store, service))
     app.state.keys = [add_result(store, result) for result in results]
     with TestClient(app) as client:
         yield client
