@@ -218,39 +218,6 @@ def test_an_image_and_labels_that_do_not_belong_together(data: Path, tmp_path: P
         assert meant in call("evaluate", *models, *words)[1]["error"]["remedy"]
 
 
-@pytest.fixture(scope="module")
-def tools(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Masks of three tools: without an error, shifted by 6 pixels, and without a building."""
-    folders = []
-    for name, shift_px in (("right", 0), ("shifted", 6), ("empty", None)):
-        folder = tmp_path_factory.mktemp("tools") / name
-        folder.mkdir()
-        for file in sorted((data / "masks").iterdir()):
-            mask = np.asarray(Image.open(file))
-            moved = np.zeros_like(mask) if shift_px is None else np.roll(mask, shift_px, axis=1)
-            Image.fromarray(moved).save(folder / f"{file.stem}.png")
-        folders.append(folder)
-    return folders
-
-
-@pytest.mark.parametrize("given", ["2", "shifted"])
-def test_the_baseline_is_chosen_by_number_or_name(
-    data: Path, tools: list[Path], given: str
-) -> None:
-    masks = [part for folder in tools[:2] for part in ("--predictions", folder)]
-    common = ("evaluate", "--truth", data / "masks", *masks, "--only", "pixels")
-    code, answer = call(*common, "--baseline", given)
-    assert code == 0, answer
-    (one,) = answer["comparisons"]
-    assert (one["first"], one["second"]) == ("right", "shifted")
-    assert one["figures"]["pixel.iou"]["difference"]["value"] > 0
-    for wrong in ("0", "3", "other"):
-        code, answer = call(*common, "--baseline", wrong)
-        assert code == 2
-        assert f"The baseline is {wrong!r}" in answer["error"]["message"]
-        assert "1 right, 2 shifted" in answer["error"]["message"]
-
-
 def test_an_area_without_metres_is_not_applied_and_a_note_says_so(tmp_path: Path) -> None:
     truth = np.zeros((64, 64), np.uint8)
     truth[5:8, 5:8] = truth[20:50, 20:50] = 255

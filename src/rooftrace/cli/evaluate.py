@@ -121,14 +121,6 @@ def evaluate(
             "the folder of the image.",
         ),
     ] = None,
-    baseline: Annotated[
-        str | None,
-        option(
-            REPORT, metavar="MODEL",
-            help="Model with which the others are compared: its name, or its number from 1; "
-            "default: the first.",
-        ),
-    ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Compare models, or predictions of other tools, with labels."""
@@ -143,7 +135,7 @@ def evaluate(
         split, threshold, engine, precision, ensemble, parse_weights(weights), tta,
         min_area_m2=min_area, cell_m=cell, pixels_only=only is not None,
         order=order, size_yx=_parse_size(size),
-        baseline=baseline, images=images, group_pattern=group_pattern,
+        images=images, group_pattern=group_pattern,
     )  # fmt: skip
     with bar("evaluate", counted("images"), hidden=as_json) as progress:
         report = run_evaluate(
@@ -258,9 +250,9 @@ def _comparisons(evaluation: Evaluation) -> Table:
 
     base = evaluation.reports[evaluation.baseline].name
     table = Table("against " + escape(base), "figure", "difference", "95 %", "p", "better : worse")
-    for one in evaluation.comparisons:
-        name = evaluation.reports[one.first].name
-        for figure, test in one.figures.items():
+    for number, tests in evaluation.comparisons.items():
+        name = evaluation.reports[number].name
+        for figure, test in tests.items():
             gap = test.difference
             if math.isnan(gap.value) or FIGURES[figure] not in evaluation.main_figures:
                 # Nothing was counted, or there is nothing to count.

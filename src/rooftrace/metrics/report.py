@@ -158,7 +158,6 @@ class EvalReport:
         classes: Names; index 0 is the background.
         building_class: Index of the class of the headline figures.
         context: Conditions of the measurement: data, split, bundle, threshold, engine.
-        coarse: For a refined model, the report of its segmenter alone on the same images.
         notes: Assumptions and warnings for the user.
         name: Name of the model or of the predictions.
         curve: Threshold curve of the building's probability; None where it is not known.
@@ -169,7 +168,6 @@ class EvalReport:
     classes: tuple[str, ...]
     building_class: int
     context: dict[str, Any]
-    coarse: EvalReport | None = None
     notes: tuple[str, ...] = ()
     name: str = ""
     curve: ThresholdCurve | None = None
@@ -239,7 +237,7 @@ class EvalReport:
             name: replace(
                 self,
                 images=tuple(image for image in self.images if image.group == name),
-                coarse=None, curve=None, coco=None,
+                curve=None, coco=None,
             )
             for name in names
         }  # fmt: skip
@@ -262,14 +260,11 @@ class EvalReport:
 
         `support` is the number of valid pixels of the class.
         """
-        coarse = self.coarse
-        beside = {} if coarse is None else {"coarse": coarse._figures() | coarse.context}
         return {
             "images": len(self.images),
             "name": self.name,
             **self._figures(),
             **self._details(),
-            **beside,
             "protocol": {
                 "class": self.classes[self.building_class],
                 "boundary": f"inner bands {WIDTH_PX} px wide",
@@ -313,7 +308,6 @@ class EvalReport:
     def by_image(self) -> list[dict[str, Any]]:
         """Return the figures of each image; None where a figure is not defined."""
         index = self.building_class
-        others = None if self.coarse is None else self.coarse.by_image()
         return [
             {
                 "id": image.id,
@@ -326,8 +320,7 @@ class EvalReport:
                 "object_f1": rounded(image.objects.f1),
                 "boundary_iou": rounded(image.outlines.iou),
             }
-            | ({} if others is None else {"coarse": others[number]})
-            for number, image in enumerate(self.images)
+            for image in self.images
         ]
 
     def figure_rows(self) -> list[dict[str, Any]]:

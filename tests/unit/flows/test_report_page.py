@@ -68,8 +68,7 @@ def test_models_side_by_side(tiny_run: TinyRun, tmp_path: Path) -> None:
         write_bundle(path, spec.model_copy(update={"fingerprint": None}), made.parts)
     evaluation = run_evaluate([first, other], data, tmp_path, OPTIONS)
     page = page_of(tmp_path)
-    (comparison,) = evaluation.comparisons
-    test = comparison.figures["pixel.iou"]
+    test = evaluation.comparisons[1]["pixel.iou"]
     gap = test.difference
     sentence = next(h for h in page.headings if "the other" in h and "IoU (pooled)" in h)
     assert f"{gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})" in sentence

@@ -17,7 +17,9 @@ from safetensors.torch import load, load_file, save_file
 from rooftrace.core.config import load_config
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.flows import measure
+from rooftrace.flows.evaluate.run import EvalOptions, run_evaluate
 from rooftrace.flows.train import TrainReport, run_train
+from rooftrace.labels.config import SourceConfig
 from rooftrace.models.bundle import ModelBundle, read_bundle
 from rooftrace.train.config import TrainConfig
 from rooftrace.train.loop import fit
@@ -117,6 +119,16 @@ def test_the_contract_of_a_refined_bundle(refined_run: RefinedRun) -> None:
     assert coarse.protocol.endswith("the segmenter alone, without the refiner")
     assert coarse.values == plain.metrics[0].values
     assert "boundary_iou" in whole.values
+    path, data = (
+        refined_run.run / "refined.rooftrace",
+        SourceConfig(path=str(refined_run.tiny.data)),
+    )
+    both = run_evaluate([path], data, None, EvalOptions(pixels_only=True))
+    assert [one.name for one in both.columns] == [spec.name, f"{spec.name}, segmenter alone"]
+    thresholds = [one.context["threshold"] for one in both.reports]
+    assert thresholds == [spec.threshold, spec.coarse_threshold]
+    assert [*both.comparisons] == [1]
+    assert len(both.leaks) == 1
     packed = load(refined_run.bundle.part("weights.safetensors"))
     assert {name.split(".")[0] for name in packed} == {"segmenter", "generator"}
 

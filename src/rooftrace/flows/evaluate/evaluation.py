@@ -260,21 +260,6 @@ _MAIN = (
 
 
 @dataclass(frozen=True)
-class PairedComparison:
-    """Comparison of one model with another on the same scenes.
-
-    Args:
-        first, second: Positions of the two among the reports. A difference is positive where the
-            first is better.
-        figures: Test of each figure, such as `pixel.iou`.
-    """
-
-    first: int
-    second: int
-    figures: dict[str, PairedTest]
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """Reports of models and tools on the same scenes.
 
@@ -295,14 +280,7 @@ class Evaluation:
 
     @property
     def columns(self) -> tuple[EvalReport, ...]:
-        """Reports to show side by side, each with a unique name.
-
-        For a single refined model, they are those of the model and of its segmenter alone.
-        """
-        if len(self.reports) == 1 and self.first.coarse is not None:
-            return replace(self.first, name=f"{self.first.name}, refined"), replace(
-                self.first.coarse, name="its segmenter alone"
-            )
+        """Reports to show side by side, each with a unique name."""
         names = distinct([report.name for report in self.reports])
         return tuple(replace(report, name=name) for report, name in zip(self.reports, names))
 
@@ -336,15 +314,19 @@ class Evaluation:
         return [f"{', '.join(names)}: {note}" for note, names in models.items()]
 
     @cached_property
-    def comparisons(self) -> tuple[PairedComparison, ...]:
-        """Comparison of each other model with the baseline."""
+    def comparisons(self) -> dict[int, dict[str, PairedTest]]:
+        """Tests of each other model against the baseline, by its position among the reports.
+
+        Those of a model are by figure, such as `pixel.iou`; a difference is positive where it is
+        better than the baseline.
+        """
         names = _COMPARED if self.first.is_binary else _COMPARED_CLASSES
         counts = [report.scene_counts for report in self.reports]
-        return tuple(
-            PairedComparison(number, self.baseline, one.against(counts[self.baseline], names))
+        return {
+            number: one.against(counts[self.baseline], names)
             for number, one in enumerate(counts)
             if number != self.baseline
-        )
+        }
 
     @property
     def headline(self) -> str:
@@ -369,11 +351,11 @@ class Evaluation:
             "reports": [report.to_json() for report in self.reports],
             "comparisons": [
                 {
-                    "first": self.reports[one.first].name,
-                    "second": self.reports[one.second].name,
-                    "figures": {name: test.to_json() for name, test in one.figures.items()},
+                    "first": self.reports[number].name,
+                    "second": self.reports[self.baseline].name,
+                    "figures": {name: test.to_json() for name, test in tests.items()},
                 }
-                for one in self.comparisons
+                for number, tests in self.comparisons.items()
             ],
             **beside,
         }
@@ -582,7 +564,8 @@ def evaluation_page(
         leaked=galleries.pop(""),
         rows=[row for row in rows if row[0] in main],
         more_rows=[row for row in rows if row[0] not in main],
-        comparisons=_compared(evaluation),
+        comparisons=evaluation.comparisons,
+        base=reports[evaluation.baseline].name,
         headline=evaluation.headline,
         figure_names=FIGURES,
         context=first.context,
@@ -597,15 +580,6 @@ def evaluation_page(
         galleries=galleries,
         notes=dict.fromkeys(note for report in evaluation.reports for note in report.notes),
     )
-
-
-def _compared(evaluation: Evaluation) -> tuple[PairedComparison, ...]:
-    """Return each other model against the baseline, or a refined model against its segmenter."""
-    first = evaluation.first
-    if len(evaluation.reports) == 1 and first.coarse is not None:
-        (found,) = Evaluation((first.coarse, first)).comparisons
-        return (replace(found, first=0, second=1),)
-    return evaluation.comparisons
 
 
 def _row(names: Sequence[str], each: Sequence[Interval]) -> tuple[str, list[Interval], int]:

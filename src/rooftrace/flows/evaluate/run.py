@@ -67,8 +67,6 @@ class EvalOptions:
         cell_m: Side in metres of the cells of the built-up share.
         order: Order of run lengths in predictions; None to deduce it.
         size_yx: Rows and columns of the images of a label table that has no images.
-        baseline: Name or number (from 1) of the model with which the others are compared; default
-            the first.
         images: Bands, stretch and scale with which models read images.
         group_pattern: Regular expression whose first group, in the id of a scene, is its place;
             None for the folder.
@@ -86,7 +84,6 @@ class EvalOptions:
     pixels_only: bool = False
     order: Order | None = None
     size_yx: tuple[int, int] | None = None
-    baseline: str | None = None
     images: SceneOptions = AS_FOUND
     group_pattern: str | None = None
 
@@ -102,8 +99,8 @@ def run_evaluate(
 ) -> Evaluation:
     """Predict every labelled image as `rooftrace predict` does, and compare with the labels.
 
-    For a refined bundle, its segmenter alone is evaluated, too. Predictions that exist as files are
-    evaluated in the same way.
+    With a single refined bundle, its segmenter alone is another model. Predictions that exist as
+    files are evaluated in the same way.
 
     Args:
         bundles: One bundle, several, an empty list for none, or None for the default model.
@@ -122,12 +119,11 @@ def run_evaluate(
         BundleError: A bundle cannot be read, or classes cannot be compared.
     """
     files = [find_predictions(path) for path in predictions]
-    models, coarse = _load_models(bundles, options)
+    models = _load_models(bundles, options)
     scenes = _open_scenes(models, files, folder, options)
     meaning = folder.labels or _labels_of(models) or LabelConfig()
     external = open_predictions(files, scenes, meaning, options, folder)
     evaluated = [*models, *external]
-    baseline = _find_baseline(options.baseline, [one.name for one in evaluated])
 
     context = {
         "data": folder.path,
@@ -137,24 +133,17 @@ def run_evaluate(
         "min_area_m2": options.min_area_m2,
         "cell_m": options.cell_m,
     }
-    reports = compare_with_labels(
-        [*evaluated, *coarse], scenes, options, context=context, progress=progress
-    )
-    for report in reports[len(evaluated) :]:
-        threshold = {"threshold": report.context["threshold"]}
-        reports[0] = replace(reports[0], coarse=replace(report, context=threshold))
+    reports = compare_with_labels(evaluated, scenes, options, context=context, progress=progress)
     leaks = check_leakage([one.bundle for one in models if one.bundle is not None], scenes)
-    evaluation = Evaluation(tuple(reports[: len(evaluated)]), leaks, baseline)
+    evaluation = Evaluation(tuple(reports), leaks)
 
     if out is not None:
         write_evaluation(evaluation, evaluated, scenes, out)
     return evaluation
 
 
-def _load_models(
-    bundles: Models, options: EvalOptions
-) -> tuple[list[Predictions], list[Predictions]]:
-    """Return the models, and the segmenter alone of a single refined model."""
+def _load_models(bundles: Models, options: EvalOptions) -> list[Predictions]:
+    """Return the models; behind a single refined one its segmenter alone."""
     paths = model_paths(bundles)
     if options.ensemble is None and options.weights is not None:
         raise ConfigError(
@@ -174,27 +163,14 @@ def _load_models(
         )  # fmt: skip
 
     if options.ensemble is not None and paths:
-        return [load(paths)], []
+        return [load(paths)]
     models = [load(path) for path in paths]
     bundle = models[0].bundle if len(models) == 1 else None
     if bundle is not None and bundle.spec.is_refined:
-        return models, [load(paths, output="coarse")]
-    return models, []
-
-
-def _find_baseline(wanted: str | None, names: Sequence[str]) -> int:
-    """Return the position of the model with which the others are compared, by name or number."""
-    if wanted is None:
-        return 0
-    if names.count(wanted) == 1:
-        return names.index(wanted)
-    if wanted.isascii() and wanted.isdecimal() and 1 <= int(wanted) <= len(names):
-        return int(wanted) - 1
-    listed = ", ".join(f"{number} {name}" for number, name in enumerate(names, start=1))
-    raise ConfigError(
-        f"The baseline is {wanted!r}; expected the name or the number of one of: {listed}.",
-        remedy="Give the number: --baseline 2",
-    )
+        segmenter = load(paths, output="coarse")
+        # It was trained on the same ground, which one check finds.
+        models.append(replace(segmenter, name=f"{segmenter.name}, segmenter alone", bundle=None))
+    return models
 
 
 def _open_scenes(
@@ -412,7 +388,6 @@ def write_evaluation(
         rows["places"] += ({"model": model, **row} for row in report.by_place())
         for row in plain["by_image"]:
             rows["images"].append({"model": model, **row})
-            rows["images"][-1].pop("coarse", None)
     write_json(out / "report.json", document)
     for name, table in rows.items():
         write_table(out / f"{name}.csv", list(table[0]), [list(row.values()) for row in table])

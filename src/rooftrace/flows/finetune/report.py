@@ -72,7 +72,7 @@ class FinetuneReport:
         """Paired comparison of each figure; a difference is positive where the tuned model is
         better.
         """
-        return self.evaluation.comparisons[0].figures
+        return self.evaluation.comparisons[0]
 
     @property
     def buildings(self) -> PairedTest | None:
