@@ -386,7 +386,7 @@ def report_with(
         if gap is not None
     }
     evaluation = SimpleNamespace(
-        headline="iou", comparisons=[SimpleNamespace(figures=figures)], leaks=leaks,
+        headline="iou", comparisons=[figures], leaks=leaks,
         first=SimpleNamespace(trivial=trivial),
     )  # fmt: skip
     trained = SimpleNamespace(best={"best_iou": (best, 0.5, folder)}, epochs=10)
