@@ -226,34 +226,39 @@ def _refuse(given: dict[str, object], allowed: tuple[str, ...], by: str) -> None
 
 def _print_report(report: DensityReport) -> None:
     if report.total is not None:
-        rows, columns = report.shape
-        figures = report.total.to_json()
-        nearest = figures["nearest_m"]
+        rows, columns = report.figures.area_m2.shape
+        total = report.total.to_json()
+        nearest = total["nearest_m"]
         say(f"{rows} × {columns} {report.places}, on {report.crs}")
         say(
-            f"{_shown(figures['built_up_share'], '.1%')} of the observed area is built up; "
-            f"{plural(int(figures['buildings'] or 0), 'building')}, "
-            f"{_shown(figures['buildings_per_ha'], '.2f')} per hectare"
-            + (f", mean area {figures['mean_area_m2']:.1f} m²" if figures["buildings"] else "")
+            f"{_shown(total['built_up_share'], '.1%')} of the observed area is built up; "
+            f"{plural(int(total['buildings'] or 0), 'building')}, "
+            f"{_shown(total['buildings_per_ha'], '.2f')} per hectare"
+            + (f", mean area {total['mean_area_m2']:.1f} m²" if total["buildings"] else "")
             + ("" if nearest is None else f", mean distance to the nearest {nearest:.1f} m")
         )
     else:
-        say(f"{plural(report.shape[0], 'zone')}, measured on {report.crs}")
+        say(f"{plural(len(report.names), 'zone')}, measured on {report.crs}")
         seen = "seen (assumed)" if report.is_seen_assumed else "seen"
         table = Table("zone", "built-up", "buildings", seen, "")
         for column in table.columns[1:4]:
             column.justify = "right"
-        for zone in report.zones[:_MAX_ZONES]:
-            share = zone.built_up_share
+        figures = report.figures
+        zones = zip(
+            report.names[:_MAX_ZONES], figures.built_up_share.tolist(),
+            figures.known(figures.buildings).tolist(), figures.observed_share.tolist(),
+            report.threshold.classes(figures.judged_share),
+        )  # fmt: skip
+        for name, share, buildings, part, kind in zones:
             table.add_row(
-                escape(zone.name),
+                escape(name),
                 "" if share != share else report.threshold.percent(share, 1),
-                "" if zone.buildings is None else f"{zone.buildings:,}",
-                f"{zone.observed_share:.0%}", zone.kind or "no class",
+                "" if buildings is None else f"{buildings:,}",
+                f"{part:.0%}", kind or "no class",
             )  # fmt: skip
         people().print(table)
-        if len(report.zones) > _MAX_ZONES:
-            say(f"… and {len(report.zones) - _MAX_ZONES} more, in {report.files[1]}")
+        if len(report.names) > _MAX_ZONES:
+            say(f"… and {len(report.names) - _MAX_ZONES} more, in {report.files[1]}")
     _print_classes(report.classes, report.threshold)
     say(", ".join(map(str, report.files)))
 

@@ -77,6 +77,11 @@ class DensityThreshold(Config):
         known[np.isnan(share)] = None
         return known
 
+    def counts(self, share: Floats) -> dict[str | None, int]:
+        """Return the number of shares by class; None counts those that are NaN."""
+        names = self.classes(share.ravel()).tolist()
+        return {name: names.count(name) for name in (self.dense, self.sparse, None)}
+
     def percent(self, share: float, digits: int) -> str:
         """Return a share as text, with more digits where it would round onto a limit of classes."""
         limits = (self.threshold, *BREAKS)
@@ -284,8 +289,12 @@ def write_cog(path: Path, bands: Mapping[str, NDArray[Any]], grid: GeoGrid) -> N
         write_atomically(path, memory.getbuffer())
 
 
+SEEN_ASSUMED = "observed_is_assumed"
+"""Column that is True where no input says which ground was seen."""
+
 _RESERVED = {
-    *DENSITY_COLUMNS, "zone_m2", "built_m2", "buildings", "class", "id", "fid", "geom", "geometry",
+    *DENSITY_COLUMNS, SEEN_ASSUMED, "zone_m2", "built_m2", "buildings", "class", "id", "fid",
+    "geom", "geometry",
 }  # fmt: skip
 
 

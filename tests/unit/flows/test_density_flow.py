@@ -156,6 +156,7 @@ def test_zones(files: Path, tmp_path: Path) -> None:
     assert zones.loc["east", "observed_share"] < 0.9
     rows = [*csv.DictReader((tmp_path / "z.csv").read_text().splitlines())]
     assert [row["ward"] for row in rows] == ["west", "east"]
+    assert "observed_is_assumed" not in rows[0]
     assert [int(row["buildings"]) for row in rows] == zones["buildings"].tolist()
     assert [report.threshold.percent(x, 1) for x in (0.19999, 0.2)] == ["19.999%", "20.0%"]
     # Of a grid of the Tasking Manager, and of boundaries: what tells the zones apart.
@@ -191,10 +192,11 @@ def test_images_of_a_folder_are_measured_as_one(files: Path, tmp_path: Path) -> 
     pair = [files / "mask.tif", files / "truth.gpkg"]
     whole = run_zone_density(pair, files / "wards.gpkg", tmp_path / "whole")
     both = run_zone_density([out], files / "wards.gpkg", tmp_path / "both")
-    for one, other in zip(whole.zones, both.zones):
-        assert (one.name, one.buildings, one.kind) == (other.name, other.buildings, other.kind)
-        assert one.built_up_share == pytest.approx(other.built_up_share, abs=0.004)
-        assert one.observed_share == pytest.approx(other.observed_share, abs=0.004)
+    assert (whole.names, whole.classes) == (both.names, both.classes)
+    assert whole.figures.buildings.tolist() == both.figures.buildings.tolist()
+    for name in ("built_up_share", "observed_share"):
+        shares = [getattr(one.figures, name) for one in (whole, both)]
+        assert shares[0] == pytest.approx(shares[1], abs=0.004)
     nearest = [gpd.read_file(one.files[0])["nearest_m"].tolist() for one in (whole, both)]
     assert nearest[0] == pytest.approx(nearest[1], rel=0.02)
     assert "ha that several images show" in "".join(both.notes)
@@ -208,7 +210,7 @@ def test_images_of_a_folder_are_measured_as_one(files: Path, tmp_path: Path) -> 
     (out / "a_buildings.gpkg").unlink()
     write_polygons(out / "a_buildings.gpkg", np.array([], object), {}, CRS(crs))
     fewer = run_zone_density([out], files / "wards.gpkg", tmp_path / "fewer")
-    assert 0 < sum(one.buildings for one in fewer.zones) < sum(one.buildings for one in both.zones)
+    assert 0 < fewer.figures.buildings.sum() < both.figures.buildings.sum()
 
 
 def test_buildings_on_the_edges_of_images_count_once(
@@ -260,7 +262,7 @@ def test_shares_of_zones_come_from_the_mask_as_those_of_cells(
     zone, unseen = gpd.read_file(zones.files[0]).iloc
     assert np.isnan(unseen[["buildings", "built_m2", "built_up_share"]].astype(float)).all()
     assert zones.files[1].read_text().splitlines()[2].startswith("zone 2,,,,")
-    assert "1 zone without observed area: figures are empty" in zones.notes
+    assert "1 zone without observed area: figures are empty." in zones.notes
     assert any("zone 1 and zone 2 (4,500 m²)" in note for note in zones.notes)
     assert zone["built_up_share"] == pytest.approx((400 + 9) / 15000)
     assert zone["observed_share"] == pytest.approx(0.75)
@@ -299,10 +301,12 @@ def test_zones_of_polygons_and_of_another_place(
     report = run_zone_density([files / "truth.gpkg"], tmp_path / "free.gpkg", tmp_path / "free_out")
     zone = gpd.read_file(report.files[0]).loc[0]
     assert (zone["buildings"], zone["built_up_share"], zone["observed_share"]) == (0, 0, 1)
-    assert report.notes[1:] == (f"Buildings in no zone: {len(truth)} of {len(truth)}",)
+    # Nothing says which ground was seen: the table must not look as if all of it were.
+    assert zone["observed_is_assumed"]
+    assert report.notes[1:] == (f"Buildings in no zone: {len(truth)} of {len(truth)}.",)
     truth.dissolve().envelope.iloc[[0, 0]].to_file(tmp_path / "free.gpkg")
     report = run_zone_density([files / "truth.gpkg"], tmp_path / "free.gpkg", tmp_path / "free_out")
-    assert report.notes[2] == f"Buildings in several zones, which count in each: {len(truth)}"
+    assert report.notes[2] == f"Buildings in several zones, which count in each: {len(truth)}."
     far = gpd.read_file(files / "wards.gpkg").translate(5, 5)
     gpd.GeoDataFrame(geometry=far, crs=4326).to_file(tmp_path / "far.gpkg")
     for given in ("truth.gpkg", "mask.tif"):
@@ -348,6 +352,7 @@ def test_a_date_whose_layer_may_not_cover_a_zone_is_noted(half_seen: Path) -> No
     report = run_date_density(dates, half_seen / "z.gpkg", half_seen / "d")
     empty = [note.partition(" where")[0] for note in report.notes if "such as zone 2" in note]
     assert empty == ["north: no building in 1 zone"]
+    assert gpd.read_file(half_seen / "d.gpkg").observed_is_assumed.all()
 
 
 def test_a_zone_far_from_the_imagery_has_its_area(half_seen: Path) -> None:
@@ -378,7 +383,7 @@ def test_repeated_polygons_count_once(half_seen: Path) -> None:
         assert cells.total.built_m2.sum() == pytest.approx(24 * 24 + 40 * 30)
         assert (zone["buildings"], int(cells.total.buildings)) == (buildings, buildings)
         for report in (zones, cells):
-            said = "2 polygons exactly on another one left out" in report.notes
+            said = "2 polygons exactly on another one left out." in report.notes
             upon = any("centres of 1 polygon lie in another" in note for note in report.notes)
             assert said == upon == (name == "several.gpkg")
 
@@ -392,7 +397,7 @@ def test_a_mask_without_georeference(tmp_path: Path) -> None:
     style = ElementTree.parse(tmp_path / "m_density.qml").getroot()
     assert [renderer.attrib["band"] for renderer in style.iter("rasterrenderer")] == ["1"]
     assert [float(item.attrib["value"]) for item in style.iter("item")] == [0, *BREAKS, 1]
-    assert (report.shape, report.to_json()["crs"][:6]) == ((3, 4), "metres")
+    assert (report.figures.area_m2.shape, report.to_json()["crs"][:6]) == ((3, 4), "metres")
     assert (int(report.total.buildings), float(report.total.mean_area_m2)) == (2, 25)
     assert float(report.total.built_up_share) == pytest.approx(200 / 4800)
 
@@ -656,7 +661,7 @@ def test_dates_share_one_table_and_the_ground_that_all_show(tmp_path: Path) -> N
     gpd.GeoDataFrame({"date": ["x"]}, geometry=[ward], crs=3006).to_file(tmp_path / "w.gpkg")
     dates = tmp_path / "1978_mask.tif", tmp_path / "2024_mask.tif"
     report = run_date_density(dates, tmp_path / "w.gpkg", tmp_path / "d")
-    assert "2024: moved by -4.0 m east and +0.0 m north, onto 1978" in report.notes
+    assert "2024: moved by -4.0 m east and +0.0 m north, onto 1978." in report.notes
     record = json.loads(report.files[2].read_text())
     assert (record["notes"], record["dates"][1]["offset"]["pairs"]) == ([*report.notes], 30)
     table = gpd.read_file(report.files[0], layer=0)

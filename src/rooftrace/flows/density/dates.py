@@ -152,7 +152,7 @@ def run_date_density(
         "common_built_m2": every_both.known(every_both.built_m2.round(1)),
         "common_built_up_share": every_both.built_up_share,
     }
-    places.write(files, columns, len(names))
+    places.write(files, columns, grounds)
     rows = [
         DateRow(
             name, int(all_m.buildings.sum()), float(all_m.total().observed_share),
@@ -163,7 +163,7 @@ def run_date_density(
     ]  # fmt: skip
     share = float(shapely.area(common).sum() / shapely.area(outlines).sum())
     if not share:
-        notes.append("No ground of the zones is shown by all dates: columns common_ are empty")
+        notes.append("No ground of the zones is shown by all dates: columns common_ are empty.")
     most = np.max([figures.buildings for figures in own], axis=0)
     for name, ground, figures in zip(names, grounds, own):
         empty = np.flatnonzero((figures.buildings == 0) & (most > 0))
@@ -171,7 +171,7 @@ def run_date_density(
             notes.append(
                 f"{name}: no building in {plural(len(empty), 'zone')} where another date has some, "
                 f"such as {places.names[empty[0]]}: this is growth or loss only if its layer "
-                "covers this ground"
+                "covers this ground."
             )
     plane = crs_text(grounds[0].plane)
     report = DatesReport(files, len(outlines), plane, share, tuple(rows), tuple(notes))
@@ -216,7 +216,7 @@ def _onto(first: SeenGround, ground: SeenGround) -> tuple[SeenGround, LayerOffse
     packed = [PackedPolygons.of(one.buildings) for one in (ground, first)]
     offset = estimate_offset(packed[0], packed[1], core_count())
     if offset is None:
-        return ground, None, "too few buildings of one shape tell its offset from {}; not moved"
+        return ground, None, "too few buildings of one shape tell its offset from {}; not moved."
     if offset.length_m < _LEAST_MOVE_M:
         return ground, None, ""
 
@@ -228,4 +228,4 @@ def _onto(first: SeenGround, ground: SeenGround) -> tuple[SeenGround, LayerOffse
         ground, buildings=shifted(ground.buildings, -offset.at(packed[0].centre)),
         built=moved(ground.built), observed=moved(ground.observed),
     )  # fmt: skip
-    return ground, offset, f"moved by {east:+.1f} m east and {north:+.1f} m north, onto {{}}"
+    return ground, offset, f"moved by {east:+.1f} m east and {north:+.1f} m north, onto {{}}."

@@ -202,10 +202,10 @@ def _of_image(
             # A mask has no statuses of a comparison.
             remedy = "" if building else "; give the mask as well where it has nodata"
             note = f"{polygons.name} does not contain the observed area: all ground counts as seen"
-            return replace(ground, notes=(*buildings.notes, note + remedy))
+            return replace(ground, notes=(*buildings.notes, f"{note}{remedy}."))
         seen = file.read([])
         observed = without_overlaps(reprojected(seen.geometry, seen.crs, crs, BEND_M))
-        note = f"{file.path.name}, beside {polygons.name}, says which ground was seen"
+        note = f"{file.path.name}, beside {polygons.name}, says which ground was seen."
         return replace(ground, observed=observed, notes=(*buildings.notes, note))
     mask, said = buildings.shares_of(mask)
     near = ObservedBuildings(plane, outlined)
@@ -246,12 +246,12 @@ def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
         own.append(one)
     notes = list(dict.fromkeys(note for one in own for note in one.notes))
     notes += outside_notes(sum(one.outside for one in grounds))
-    notes.append(f"{len(own)} images, whose masks say which ground was seen, measured as one")
+    notes.append(f"{len(own)} images, whose masks say which ground was seen, measured as one.")
     if shown_twice >= _LEAST_TWICE_M2:
         is_same_place = shown_twice > 0.4 * float(shapely.area(areas).sum())
         notes.append(
             f"{shown_twice / 10_000:,.2f} ha that several images show counted once, as the first "
-            f"of them shows it{'; --by-date measures each date' if is_same_place else ''}"
+            f"of them shows it{'; --by-date measures each date' if is_same_place else ''}."
         )
     names = set.intersection(*({*one.numbers} for one in own))
 
@@ -326,7 +326,7 @@ def bounds_on(polygons: Polygons) -> Bounds:
 
 def outside_notes(count: int) -> list[str]:
     """Return the note on buildings that are not counted."""
-    return [f"{plural(count, 'building')} outside the observed area not counted"] if count else []
+    return [f"{plural(count, 'building')} outside the observed area not counted."] if count else []
 
 
 def _regions(

@@ -27,15 +27,18 @@ class ImagesReport:
 
     Args:
         shares: (n,) built-up shares of the valid pixels; NaN where an image has none.
-        classes: Number of images by class; None counts those without a valid pixel.
         threshold: Threshold, with the quality of its fit where it was fitted.
     """
 
     files: tuple[Path, ...]
     shares: NDArray[np.float64]
-    classes: dict[str | None, int]
     threshold: DensityThreshold
     notes: tuple[str, ...]
+
+    @property
+    def classes(self) -> dict[str | None, int]:
+        """Number of images by class; None counts those without a valid pixel."""
+        return self.threshold.counts(self.shares)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -100,10 +103,10 @@ def fit_images(
     shares = _shares(masks, building, progress)
     known = np.isfinite(shares)
     names = np.array([label for _, label in rows], np.object_)
-    notes = [] if known.all() else [f"{(~known).sum()} masks have no valid pixel and are ignored"]
+    notes = [] if known.all() else [f"{(~known).sum()} masks have no valid pixel and are ignored."]
     sparse, dense = _order(names[known], shares[known], labels)
     if {sparse, dense} != {"sparse", "dense"}:
-        notes.append(f"{dense!r} is used as the denser label: its images have the larger shares")
+        notes.append(f"{dense!r} is used as the denser label: its images have the larger shares.")
     threshold, fit_notes = fit_threshold(
         shares[known], names[known] == dense, sparse_name=sparse, dense_name=dense
     )
@@ -137,11 +140,9 @@ def _report(
     stem: Path,
     notes: Sequence[str] = (),
 ) -> ImagesReport:
-    names = threshold.classes(shares).tolist()
     path = Path(f"{stem}.csv")
-    write_table(path, _COLUMNS, zip(images, shares.tolist(), names))
-    classes = {name: names.count(name) for name in (threshold.dense, threshold.sparse, None)}
-    return ImagesReport((path,), shares, classes, threshold, tuple(notes))
+    write_table(path, _COLUMNS, zip(images, shares.tolist(), threshold.classes(shares)))
+    return ImagesReport((path,), shares, threshold, tuple(notes))
 
 
 def _masks(data: Path, glob: Sequence[str]) -> dict[str, Path]:
@@ -280,7 +281,7 @@ def fit_threshold(
     )
     notes = [
         f"only {plural(count, 'example is', 'examples are')} labelled {name!r}: with fewer than "
-        f"{_MIN_EXAMPLES} the threshold is unreliable"
+        f"{_MIN_EXAMPLES} the threshold is unreliable."
         for name, count in counts.items()
         if count < _MIN_EXAMPLES
     ]
@@ -290,7 +291,7 @@ def fit_threshold(
         notes.append(
             f"the classes overlap: the smallest share of {dense_name!r} is {least:.1%}, the "
             f"largest of {sparse_name!r} is {most:.1%}, and {between} of {len(shares)} examples "
-            "lie between them"
+            "lie between them."
         )
     found = DensityThreshold(threshold=threshold, sparse=sparse_name, dense=dense_name, fit=fit)
     return found, tuple(notes)

@@ -207,7 +207,7 @@ class BuildingPolygons:
             grid_crs = mask.grid.crs
             placed = reprojected(outlines, self.crs, grid_crs, crs_units(BEND_M, grid_crs))
             outlines = np.asarray(shapely.transform(placed, mask.grid.to_pixels), np.object_)
-        note = f"{self.path.name} was edited: shares come from its outlines, not from the mask"
+        note = f"{self.path.name} was edited: shares come from its outlines, not from the mask."
         return replace(mask, outlines=outlines), [note]
 
 
@@ -280,7 +280,7 @@ def read_buildings(
         if ours and mask is not None:
             places = shapely.area(geometry), centres_of(geometry), crs
             is_edited |= bool(areas_with_edits(*places, values["area_m2"])[1].any())
-    notes = [note.removesuffix(".") for note in file.notes(counts)]
+    notes = [*file.notes(counts)]
     if is_compared:
         side, status = (text_column(values[name]) for name in fields)
         # A building that both layers have is there twice.
@@ -295,15 +295,15 @@ def read_buildings(
             chosen = classes == name
             if building is None:
                 others = ReadCounts(not_buildings=int((~chosen).sum()))
-                notes += [note.removesuffix(".") for note in others.notes(path)]
+                notes += others.notes(path)
             rows, geometry = rows[chosen], geometry[chosen]
     first = first_of_equal(shapely.bounds(geometry).reshape(-1, 4), geometry.__getitem__)
     if not first.all():
-        notes.append(f"{plural(int((~first).sum()), 'polygon')} exactly on another one left out")
+        notes.append(f"{plural(int((~first).sum()), 'polygon')} exactly on another one left out.")
         rows, geometry = rows[first], geometry[first]
     if not ours and (upon := _count_upon(geometry)):
         notes.append(
-            f"the centres of {plural(upon, 'polygon')} lie in another one, as where data sets are "
+            f"The centres of {plural(upon, 'polygon')} lie in another one, as where data sets are "
             "joined: all count. Join without duplicates: rooftrace compare NEW OLD --keep old"
         )
     if not len(geometry) and mask is None:
@@ -314,8 +314,8 @@ def read_buildings(
     numbers = {name: _numbers(values[name], name, path)[rows] for name in wanted}
     found = BuildingPolygons(path, geometry, crs, numbers, tuple(notes), is_edited)
     if len(geometry):
-        said = layer_position_notes(path.name, crs, found.bounds_xy)
-        found = replace(found, notes=(*notes, *(note.removesuffix(".") for note in said)))
+        notes += layer_position_notes(path.name, crs, found.bounds_xy)
+        found = replace(found, notes=tuple(notes))
     if mask is not None:
         _check_place(found, mask)
         if crs is not None and mask.grid.crs is not None and len(geometry):
@@ -490,12 +490,12 @@ def mask_notes(
     if mask is None or (polygons is not None and mask in inputs):
         return []
     if polygons is not None:
-        return [f"{mask.name}, beside {polygons.name}, says which ground was seen"]
+        return [f"{mask.name}, beside {polygons.name}, says which ground was seen."]
     record = MaskRecord.read(mask)
     least = 0.0 if record is None else record.polygons.min_area_m2 or 0.0
     note = (
-        f"each region of {mask.name} counts as a building, though its prediction left out those "
-        f"below {least:g} m²: --min-area {least:g}, or give its polygons"
+        f"Each region of {mask.name} counts as a building, though its prediction left out those "
+        f"below {least:g} m²: --min-area {least:g}, or give its polygons."
     )
     return [note] if least > min_area_m2 else []
 

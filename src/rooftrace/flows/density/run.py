@@ -6,7 +6,7 @@ Whole images are measured by `flows.density.images`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,61 +58,41 @@ from rooftrace.vector.prepare import MaskRecord
 
 
 @dataclass(frozen=True)
-class ZoneRow:
-    """Figures of one zone for people: NaN or None where nothing is known."""
-
-    name: str
-    built_up_share: float
-    buildings: int | None
-    observed_share: float
-    kind: str | None
-
-
-@dataclass(frozen=True)
 class DensityReport:
     """Result of `run_density` or `run_zone_density`.
 
     Args:
         places: Description of the places: cells of a size, or zones.
         crs: Description of the coordinate system of the measurements.
-        shape: (rows, columns) of cells, or (zones,).
-        total: Figures of all cells together; None for zones, which may overlap.
-        classes: Number of places by class; None counts those that were not observed.
-        zones: Zones with their figures; empty for cells.
+        figures: Figures of the places: (rows, columns) of cells, or (zones,).
+        names: Name of each zone; empty for cells.
         is_seen_assumed: Whether no input says which ground was seen, so that all of it counts.
     """
 
     files: tuple[Path, ...]
     places: str
     crs: str
-    shape: tuple[int, ...]
-    total: DensityFigures | None
-    classes: dict[str | None, int]
+    figures: DensityFigures
     threshold: DensityThreshold
     notes: tuple[str, ...]
-    zones: tuple[ZoneRow, ...] = ()
+    names: tuple[str, ...] = ()
     is_seen_assumed: bool = False
 
-    @classmethod
-    def of(
-        cls, files: Sequence[Path], places: str, plane: CRS | None, figures: DensityFigures,
-        threshold: DensityThreshold, notes: Sequence[str],
-    ) -> DensityReport:  # fmt: skip
-        """Return the report of figures."""
-        share = figures.built_up_share
-        names = threshold.classes(figures.judged_share.ravel()).tolist()
-        classes = {name: names.count(name) for name in (threshold.dense, threshold.sparse, None)}
-        total = figures.total() if share.ndim == 2 else None
-        system = crs_text(plane) if plane else "metres from the upper left corner of the image"
-        return cls(
-            tuple(files), places, system, share.shape, total, classes, threshold, tuple(notes),
-        )  # fmt: skip
+    @property
+    def total(self) -> DensityFigures | None:
+        """Figures of all cells together; None for zones, which may overlap."""
+        return None if self.names else self.figures.total()
+
+    @property
+    def classes(self) -> dict[str | None, int]:
+        """Number of places by class; None counts those of which too little was observed."""
+        return self.threshold.counts(self.figures.judged_share)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "files": [str(file) for file in self.files],
             "crs": self.crs,
-            "shape": list(self.shape),
+            "shape": list(self.figures.area_m2.shape),
             "total": None if self.total is None else self.total.to_json(),
             "classes": {name or "not observed": count for name, count in self.classes.items()},
             "threshold": self.threshold.threshold,
@@ -179,11 +159,12 @@ def run_density(
     plane = density.grid.crs
     for own in systems:
         if own is not None and plane is not None and own != plane:
-            notes.append(f"cells lie on {crs_text(plane)}: {own.name} has no true metres here")
+            notes.append(f"Cells lie on {crs_text(plane)}: {own.name} has no true metres here.")
     source = _source_line(inputs, scenes)
     files = write_density(stem, density, threshold, stem.name, source)
     places = f"cells of {cell_m:g} m"
-    return DensityReport.of(files, places, density.grid.crs, density.figures, threshold, notes)
+    system = crs_text(plane) if plane else "metres from the upper left corner of the image"
+    return DensityReport(files, places, system, density.figures, threshold, tuple(notes))
 
 
 def _source_line(inputs: Sequence[Path], scenes: Sequence[SceneFiles], *others: Path) -> str:
@@ -314,34 +295,31 @@ def run_zone_density(
     counted = len(ground.buildings) - ground.outside
     times = np.bincount(inside, minlength=1)
     if outside := counted - np.count_nonzero(times):
-        notes.append(f"Buildings in no zone: {outside:,} of {counted:,}")
+        notes.append(f"Buildings in no zone: {outside:,} of {counted:,}.")
     if several := np.count_nonzero(times > 1):
-        notes.append(f"Buildings in several zones, which count in each: {several:,}")
+        notes.append(f"Buildings in several zones, which count in each: {several:,}.")
     # The attributes of the zones come first; without one, a row of the table would have no name.
     attributes = places.layer.values or {"zone": np.array(places.names, np.object_)}
     columns = density_columns(figures, threshold, attributes)
     renamed = [f"{old} is {new}" for old, new in zip(attributes, columns) if old != new]
     if renamed:
-        notes.append(f"Attributes of the zones are renamed: {', '.join(renamed)}")
+        notes.append(f"Attributes of the zones are renamed: {', '.join(renamed)}.")
     if value is not None:
         of_zones = _values_of_zones(inside, zone, len(outlines), ground, value)
         columns |= {name: figures.known(values) for name, values in of_zones.items()}
     if (unseen := figures.observed_m2 == 0).any():
         zones_text = plural(int(unseen.sum()), "zone")
-        notes.append(f"{zones_text} without observed area: figures are empty")
+        notes.append(f"{zones_text} without observed area: figures are empty.")
         columns["zone_m2"] = places.true_areas(figures, outlines, ground.plane)
-    places.write(files, columns)
+    places.write(files, columns, [ground])
     if picture:
         credit = _source_line(inputs, scenes, zones)
         image = draw_zones(outlines, figures, threshold, stem.name, places.names, credit)
         write_png(files[2], image)
-    report = DensityReport.of(files, "zones", ground.plane, figures, threshold, notes)
-    rows = zip(
-        places.names, figures.built_up_share.tolist(), figures.known(figures.buildings).tolist(),
-        figures.observed_share.tolist(), threshold.classes(figures.judged_share).tolist(),
+    return DensityReport(
+        files, "zones", crs_text(ground.plane), figures, threshold, tuple(notes),
+        tuple(places.names), is_seen_assumed=ground.observed is None,
     )  # fmt: skip
-    assumed = ground.observed is None
-    return replace(report, zones=tuple(ZoneRow(*row) for row in rows), is_seen_assumed=assumed)
 
 
 def _values_of_zones(

@@ -17,7 +17,7 @@ from rooftrace.core.text import plain_number, plural
 from rooftrace.core.types import Floats, GeoGrid, Polygons
 from rooftrace.density.accumulate import centres_of
 from rooftrace.density.cells import DENSITY_COLUMNS, DensityFigures
-from rooftrace.density.files import share_grades, write_table
+from rooftrace.density.files import SEEN_ASSUMED, share_grades, write_table
 from rooftrace.flows.density.ground import SeenGround
 from rooftrace.io.reproject import BEND_M, degrees_text, missing_grid, reprojected
 from rooftrace.io.vector_formats import KML_ID, KML_PREFIX
@@ -59,8 +59,7 @@ class Zones:
             if name not in ("timestamp", "begin", "end") or {*column.tolist()} - {None}
         }  # fmt: skip
         layer = replace(layer, values=values)
-        notes = tuple(note.removesuffix(".") for note in file.notes(layer.counts))
-        return cls(path, layer, zone_names(layer.values, len(layer)), notes)
+        return cls(path, layer, zone_names(layer.values, len(layer)), file.notes(layer.counts))
 
     def on(self, grounds: Sequence[SeenGround]) -> tuple[Polygons, list[str]]:
         """Return the zones on the plane of the ground, of one or more dates, and notes.
@@ -96,10 +95,19 @@ class Zones:
         return area.round(1)
 
     def write(
-        self, files: Sequence[Path], columns: Mapping[str, NDArray[Any]], dates: int = 1
+        self,
+        files: Sequence[Path],
+        columns: dict[str, NDArray[Any]],
+        grounds: Sequence[SeenGround],
     ) -> None:
-        """Write the GeoPackage and the table: all zones of a date, then those of the next one."""
-        geometry = np.tile(self.layer.geometry, dates)
+        """Write the GeoPackage and the table: all zones of a date, then those of the next one.
+
+        Where no input says which ground was seen, a column does.
+        """
+        geometry = np.tile(self.layer.geometry, len(grounds))
+        assumed = np.array([one.observed is None for one in grounds])
+        if assumed.any():
+            columns |= {SEEN_ASSUMED: np.repeat(assumed, len(self.layer))}
         grades = share_grades(columns["built_up_share"])
         write_polygons(files[0], geometry, columns, self.layer.crs, grades=grades)
         write_table(files[1], list(columns), zip(*map(_readable, columns.items())))
@@ -118,7 +126,7 @@ def _shared_notes(zones: Polygons, names: Sequence[str]) -> list[str]:
     count = plural(len(pairs), "pair of zones overlaps", "pairs of zones overlap")
     note = (
         f"{count}, most of all {names[one[most]]} and {names[other[most]]} "
-        f"({common[most]:,.0f} m²): buildings there count in each, so do not add up the zones"
+        f"({common[most]:,.0f} m²): buildings there count in each, so do not add up the zones."
     )
     return [note]
 
