@@ -324,13 +324,19 @@ def test_a_building_is_gone_only_where_the_imagery_shows_ground(
     assert (again["coverage"], counts(again, "old")["gone"]) == ("observed", 6)
     _, again = call("compare", layers[1], tmp_path / "b/compare.gpkg", "-o", tmp_path / "d")
     assert counts(again, "new")["new"] == 6
-    # Nothing is lost where the image is damaged away from the buildings.
+    # Damage of the image hides ground: away from the buildings, and where they lie.
     write_geotiff(scene, np.full((320, 4096), 90, np.uint8), tiled=True, **place)
     scene.write_bytes(scene.read_bytes()[:-100_000])
     _, answer = call("compare", *layers, "-o", tmp_path / "b", "--imagery", scene)
     assert counts(answer, "old") == TRUTH_OLD
-    assert "compare_observed.gpkg was not written: " in str(answer["notes"])
-    assert not (tmp_path / "b/compare_observed.gpkg").exists(), "left over"
+    assert "The ground of 1 block counts as not seen." in str(answer["notes"])
+    seen = gpd.read_file(tmp_path / "b/compare_observed.gpkg")
+    assert seen.area.sum() == pytest.approx(2048 * 320, rel=1e-4)
+    place["transform"] @= Affine.translation(-2100, 0)
+    write_geotiff(scene, np.full((320, 4096), 90, np.uint8), tiled=True, **place)
+    scene.write_bytes(scene.read_bytes()[:-100_000])
+    _, answer = call("compare", *layers, "-o", tmp_path / "b", "--imagery", scene)
+    assert counts(answer, "old")["outside"] == TRUTH_OLD["gone"] + TRUTH_OLD["changed"]
     _, answer = call("compare", *layers, "-o", tmp_path / "c")
     assert answer["coverage"] == "bounds"
     assert any("does not say which ground was seen" in note for note in answer["notes"])

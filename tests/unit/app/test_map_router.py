@@ -169,7 +169,7 @@ def test_zones_have_the_figures_of_their_buildings(shared: TestClient) -> None:
     ward = dict(shapely.geometry.mapping(shapely.box(left, bottom, left + 30, top)), crs=crs)
     answer = shared.post(f"{TOWN}/zones", json=ward).json()
     assert answer["features"][0]["properties"]["buildings"] == 2
-    assert answer["notes"] == ["Buildings in no zone: 2 of 4"]
+    assert answer["notes"] == ["Buildings in no zone: 2 of 4."]
     assert "zones.json has no GeoJSON" in shared.post(f"{TOWN}/zones", json={}).text
     link = {"Type": "Link", "properties": {"href": "http://127.0.0.1:9/epsg"}}
     linked = shared.post(

@@ -9,7 +9,6 @@ resolution of the image are then no change.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.arrays import in_steps
-from rooftrace.core.errors import ConfigError, GeoreferenceError, GsdMismatch, TooLargeError
+from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, GsdMismatch
 from rooftrace.core.text import PLACE_IMAGE, plural
 from rooftrace.core.types import (
     BoolArray,
@@ -51,8 +50,6 @@ from rooftrace.io.reproject import (
     BEND_M,
     CRS84,
     crs_units,
-    in_pixels,
-    outline_bounds,
     reprojected,
     split_at_180,
 )
@@ -371,67 +368,78 @@ class _DateProbabilities:
 
 
 _WHOLE_SHARE = 0.95
-"""Minimum share of a building's pixels that an image shows where the building can have changed: the
-edge of the imagery cuts the new outline of any other."""
+"""Minimum share of a building that an image shows where the building can have changed: the edge of
+the imagery cuts the new outline of any other."""
 
 _KEPT = (SAME, SPLIT, MERGED)
 """Statuses that buildings keep which such an edge cuts, see `SideStatus.is_whole`."""
 
-_SEAM_PX = 64
-"""Pixels along each side of the bounds of a building that several images show in part."""
-
-_DRAWN_PX, _MOST_PX = 2**24, 2**31
-"""Number of pixels beyond which an overview, where there is one, is enough to draw the ground that
-an image shows; and of those that are read at most where there is none."""
+_LARGE_PX, _OVERVIEW_PX = 2**30, (2**25, 2**27)
+"""Number of pixels beyond which an overview, where there is one, tells the ground that an image
+shows; and minimum and maximum number of pixels of the overview."""
 
 _READ_PX = 2048
+_LEAST_HOLE_PX = 64
+"""Minimum number of pixels of nodata that can hide a building."""
 
 
-@dataclass(frozen=True)
-class ShownGround:
-    """Ground that one date shows: valid pixels of images, or polygons.
+def shown_ground(
+    images: Sequence[RasterSource], progress: Progress
+) -> tuple[shapely.Geometry, list[str]]:
+    """Return the ground that images show, in degrees, without specks of valid pixels or nodata.
 
-    Args:
-        images: Images; none where polygons tell it.
-        observed: Polygons in degrees.
+    A note says where damage hides some.
+
+    Raises:
+        GeoreferenceError: An image has no coordinate system.
+        DataError: Nothing of an image can be read.
     """
-
-    images: Sequence[RasterSource] = ()
-    observed: shapely.Geometry | None = None
-
-    @classmethod
-    def of(cls, layer: BuildingLayer) -> ShownGround | None:
-        """Return the ground that lies beside a layer; None where it is not known."""
-        if layer.seen is not None:
-            return cls((layer.seen,))
-        return None if layer.observed is None else cls((), area_in_degrees(layer.observed))
-
-    def close(self) -> None:
-        """Close the images; a later read opens them again."""
-        for image in self.images:
-            close_source(image)
-
-    def share(self, plane: CRS, outlines: Polygons) -> Floats:
-        """Return (n,) share of each building on a plane that is seen."""
-        if self.observed is not None:
-            return _share_inside(self.observed, plane, outlines)
-        return _seen_by_any(self.images, plane, outlines)
-
-    def drawn(self, plane: CRS, advance: Callable[[int], None]) -> shapely.Geometry:
-        """Return the ground on a plane, without specks of valid pixels or nodata."""
-        if self.observed is not None:
-            return _placed(self.observed, CRS84, plane)
-        return shapely.union_all([_outline(image, plane, advance) for image in self.images])
+    grounds: list[shapely.Geometry] = [shapely.Polygon()]
+    notes: list[str] = []
+    for number, image in enumerate(images):
+        whole, grid, raster = Window.whole(image.grid.shape), image.grid, None
+        if grid.crs is None:
+            raise GeoreferenceError(
+                f"{image.name} has no coordinate system, so it does not say what was seen.",
+                remedy=f"Draw the area that was seen, --area FILE. {placed_by(image)}",
+            )
+        overview = getattr(innermost(image), "read_overview", None)
+        if overview is not None and whole.area_px > _LARGE_PX:
+            raster = overview(*_OVERVIEW_PX)
+        if raster is not None:
+            rows, cols = raster.valid.shape
+            grid = grid.resampled((rows, cols), (whole.height / rows, whole.width / cols))
+        outline = ValidOutline(grid, _LEAST_HOLE_PX)
+        blocks = [*Window.whole(grid.shape).blocks(_READ_PX, _READ_PX)]
+        damage: list[DataError] = []
+        for at, window in enumerate(blocks, 1):
+            try:
+                part = image.read(window).valid if raster is None else raster.valid[window.slices()]
+            except DataError as error:
+                part = np.zeros(window.shape_yx, np.bool_)
+                damage.append(error)
+            outline.feed(window, np.where(part, np.uint8(0), np.uint8(NODATA)))
+            progress(number * len(blocks) + at, len(images) * len(blocks))
+        close_source(image)
+        if len(damage) == len(blocks):
+            raise damage[0]
+        if damage:
+            count = plural(len(damage), "block")
+            notes.append(f"{damage[0].message} The ground of {count} counts as not seen.")
+        polygons = np.asarray(shapely.get_parts(outline.finish()), np.object_)
+        if len(polygons):
+            grounds.append(area_in_degrees(Area(polygons, grid.crs, image.name)))
+    return shapely.union_all(grounds), notes
 
 
 def mark_outside(
     new: Side,
     old: Side,
     plane: CRS,
-    shown: ShownGround | None,
-    area_drawn: Area | None,
+    shown: shapely.Geometry | None,
+    area: shapely.Geometry | None,
     shift: LayerOffset | None,
-    before: ShownGround | None = None,
+    before: shapely.Geometry | None = None,
     *,
     joined: bool = False,
 ) -> bool:
@@ -439,18 +447,20 @@ def mark_outside(
 
     Args:
         new, old: Buildings and statuses of both layers; the statuses are changed.
-        shown: Ground that the later date shows.
-        shift: Offset of that ground from the old layer.
-        before: Ground that the earlier date shows.
+        shown: Ground that the later date shows, in degrees.
+        area: Ground that is compared, in degrees.
+        shift: Offset of the shown ground from the old layer.
+        before: Ground that the earlier date shows, in degrees.
         joined: Whether to find the whole outlines of buildings that are the same or divided, too,
             for one layer of both.
 
     Returns:
         True if the earlier date does not show a building of the new layer, or shows it in part.
     """
-    area = None if area_drawn is None else area_in_degrees(area_drawn)
+    for ground in (shown, area, before):
+        if ground is not None:
+            shapely.prepare(ground)
     if area is not None:
-        shapely.prepare(area)
         for index in in_steps(np.flatnonzero(new[1].status == NEW), _CHUNK):
             share = _share_inside(area, plane, new[0].unpack(index))
             new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
@@ -469,7 +479,7 @@ def mark_outside(
             seen = _share_inside(area, plane, outlines)
         if shift is not None:
             outlines = shifted(outlines, shift.at(old[0].centre[index]))
-        return seen if shown is None else np.minimum(seen, shown.share(plane, outlines))
+        return seen if shown is None else np.minimum(seen, _share_inside(shown, plane, outlines))
 
     if shown is not None or area is not None:
         _set_seen(old[1], GONE, seen_share, joined=joined)
@@ -477,7 +487,10 @@ def mark_outside(
     if before is None:
         return False
     unseen = _set_seen(
-        new[1], NEW, lambda index: before.share(plane, new[0].unpack(index)), joined=joined
+        new[1],
+        NEW,
+        lambda index: _share_inside(before, plane, new[0].unpack(index)),
+        joined=joined,
     )
     # Outlines of NEW that were cut above hide nothing of OLD.
     _set_cut(old[1], new[1], unseen)
@@ -514,59 +527,16 @@ def _set_cut(side: SideStatus, other: SideStatus, unseen: BoolArray) -> None:
     other.is_whole[side.partner[index[side.is_covered[index]]]] = True
 
 
-def ground_of_both(
-    dates: Sequence[ShownGround], area: Area | None, plane: CRS, progress: Progress
-) -> Polygons:
-    """Return (n,) the ground on a plane that all dates and the area show.
+def ground_on(plane: CRS, grounds: Sequence[shapely.Geometry]) -> Polygons:
+    """Return (n,) the ground on a plane that all of several in degrees have in common.
 
-    Raises:
-        RooftraceError: An image cannot be read, or has too many pixels and no overview.
+    Parts that have no place there are left out.
     """
-    shapes = [Window.whole(image.grid.shape) for date in dates for image in date.images]
-    total, done = sum(shape.area_px for shape in shapes), 0
-
-    def advance(px: int) -> None:
-        nonlocal done
-        done += px
-        progress(done, total)
-
-    grounds = [date.drawn(plane, advance) for date in dates]
-    if area is not None:
-        grounds.append(_placed(area_in_degrees(area), CRS84, plane))
-    common = shapely.get_parts(shapely.intersection_all(grounds))
-    return np.asarray(common[shapely.area(common) > 0], np.object_)
-
-
-def _placed(ground: shapely.Geometry, crs: CRS, plane: CRS) -> shapely.Geometry:
-    """Return ground on a plane, without parts that have no place there."""
-    moved = reprojected(np.asarray(shapely.get_parts(ground), np.object_), crs, plane, BEND_M)
+    common = np.asarray(shapely.get_parts(shapely.intersection_all(grounds)), np.object_)
+    moved = reprojected(common, CRS84, plane, BEND_M)
     finite = np.isfinite(shapely.bounds(moved).reshape(-1, 4)).all(axis=1)
-    return shapely.union_all(shapely.make_valid(moved[finite]))
-
-
-def _outline(source: RasterSource, plane: CRS, advance: Callable[[int], None]) -> shapely.Geometry:
-    """Return the ground on a plane that an image shows; a large one by an overview."""
-    whole, grid = Window.whole(source.grid.shape), source.grid
-    overview = getattr(innermost(source), "read_overview", None)
-    raster = None
-    if overview is not None and whole.area_px > 4 * _DRAWN_PX:
-        raster = overview(_DRAWN_PX, 8 * _DRAWN_PX)
-    if raster is not None:
-        rows, cols = raster.valid.shape
-        grid = grid.resampled((rows, cols), (whole.height / rows, whole.width / cols))
-    elif whole.area_px > _MOST_PX:
-        raise TooLargeError(
-            f"{source.name} has {whole.height:,} × {whole.width:,} pixels and no overviews.",
-            remedy="Add overviews: gdaladdo IMAGE",
-        )
-    outline = ValidOutline(grid)
-    for window in Window.whole(grid.shape).blocks(_READ_PX, _READ_PX):
-        valid = source.read(window).valid if raster is None else raster.valid[window.slices()]
-        outline.feed(window, np.where(valid, np.uint8(0), np.uint8(NODATA)))
-        if raster is None:
-            advance(window.area_px)
-    assert grid.crs is not None
-    return _placed(outline.finish(), grid.crs, plane)
+    parts = shapely.get_parts(shapely.union_all(shapely.make_valid(moved[finite])))
+    return np.asarray(parts[shapely.area(parts) > 0], np.object_)
 
 
 def mark_outside_bounds(new: Side, old: Side) -> None:
@@ -593,77 +563,3 @@ def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Flo
     common = shapely.area(shapely.intersection(degrees[edge], area))
     share[edge] = common / shapely.area(degrees[edge])
     return share
-
-
-def _seen_by_any(sources: Sequence[RasterSource], plane: CRS, geometry: Polygons) -> Floats:
-    """Return (n,) share of each building on the plane that at least one of the images shows."""
-    shares = np.stack([_seen_share(source, plane, geometry) for source in sources])
-    seen: Floats = shares.max(axis=0)
-    # On the seam of images, each of them shows another part.
-    for one in np.flatnonzero((seen < _WHOLE_SHARE) & ((shares > 0).sum(axis=0) > 1)).tolist():
-        left, bottom, right, top = shapely.bounds(geometry[one]).tolist()
-        transform = Affine((right - left) / _SEAM_PX, 0, left, 0, (bottom - top) / _SEAM_PX, top)
-        grid = GeoGrid((_SEAM_PX, _SEAM_PX), transform, plane)
-        drawn = rasterize([geometry[one]], grid.shape, transform=transform, all_touched=True) > 0
-        parts = [sources[at] for at in np.flatnonzero(shares[:, one]).tolist()]
-        visible = np.any([warped(part, grid, nearest=True).valid for part in parts], axis=0)
-        seen[one] = max(seen[one], visible[drawn].mean())
-    return seen
-
-
-def _seen_share(source: RasterSource, plane: CRS, geometry: Polygons) -> Floats:
-    """Return (n,) share of the pixels of each building on the plane that an image shows.
-
-    Only the blocks of the image in which there are buildings are read. Nodata shows nothing.
-    """
-    grid = source.grid
-    if grid.crs is None:
-        raise GeoreferenceError(
-            f"{source.name} has no coordinate system, so it does not say what was seen.",
-            remedy=f"Draw the area that was seen, --area FILE. {placed_by(source)}",
-        )
-    seen, whole = np.zeros(len(geometry)), Window.whole(grid.shape)
-    if outline_bounds(grid, plane) is None:
-        return seen
-    pixels = in_pixels(geometry, plane, grid)
-    bounds = shapely.bounds(pixels).reshape(-1, 4)
-    near = np.flatnonzero(
-        np.isfinite(bounds).all(axis=1)
-        & (bounds[:, 0] < grid.width) & (bounds[:, 2] > 0)
-        & (bounds[:, 1] < grid.height) & (bounds[:, 3] > 0)
-    )  # fmt: skip
-    tree, is_across = shapely.STRtree(pixels[near]), np.ones(len(near), np.bool_)
-    for window in whole.blocks(_READ_PX, _READ_PX):
-        frame = shapely.box(window.col, window.row, window.col_stop, window.row_stop)
-        here = tree.query(frame, "covers")
-        if not len(here):
-            continue
-        valid, is_across[here] = source.read(window).valid, False
-        # Most images show most of their buildings as a whole; these need not be drawn.
-        seen[near[here]] = 1.0
-        for one in () if valid.all() else near[here].tolist():
-            around = _around(bounds[one], window)
-            seen[one] = _valid_share(valid[around.slices(window)], around, pixels[one])
-    for one in near[is_across].tolist():
-        around = _around(bounds[one], whole)
-        seen[one] = _valid_share(source.read(around).valid, around, pixels[one])
-    return seen
-
-
-def _around(bounds: Floats, whole: Window) -> Window:
-    """Return the pixels of a window that overlap the bounds of a building."""
-    left, top, right, bottom = bounds.tolist()
-    row, col = int(top), int(left)
-    around = Window(row, col, math.ceil(bottom) - row + 1, math.ceil(right) - col + 1)
-    inside = around.intersection(whole)
-    assert inside is not None
-    return inside
-
-
-def _valid_share(valid: BoolArray, window: Window, outline: shapely.Geometry) -> float:
-    """Return the valid share of a building's pixels, of which those beyond the window are not."""
-    place = Affine.translation(window.col, window.row)
-    drawn = rasterize([outline], window.shape_yx, transform=place, all_touched=True) > 0
-    # Of a small building every pixel counts.
-    pixels = max(int(drawn.sum()), math.floor(shapely.area(outline) * 0.95), 1)
-    return int((valid & drawn).sum()) / pixels

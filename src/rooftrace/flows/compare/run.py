@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shapely
 from affine import Affine
 from pyproj import CRS
 
@@ -17,18 +18,18 @@ from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.parallel import core_count
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural, utc_now, without_folders
-from rooftrace.core.types import Floats, GeoGrid, Polygons, Progress, RasterSource
+from rooftrace.core.types import Floats, GeoGrid, Progress, RasterSource
 from rooftrace.density.cells import metric_crs
 from rooftrace.flows.compare.imagery import (
     PROBABILITY_FILES,
     Dates,
-    ShownGround,
-    ground_of_both,
+    ground_on,
     keep_certain_changes,
     mark_outside,
     mark_outside_bounds,
     predict_dates,
     probabilities_of,
+    shown_ground,
 )
 from rooftrace.flows.compare.inputs import (
     ALL_FIELDS,
@@ -50,7 +51,7 @@ from rooftrace.flows.compare.outputs import (
     write_sides,
 )
 from rooftrace.flows.predict.inputs import find_inputs
-from rooftrace.io.area import read_area
+from rooftrace.io.area import area_in_degrees, read_area
 from rooftrace.io.companions import predicted_images
 from rooftrace.io.files import check_exists, prepare_folder, write_atomically, write_json
 from rooftrace.io.gdal import is_raster
@@ -77,7 +78,7 @@ from rooftrace.vector.compare import (
 )
 from rooftrace.vector.layer_offset import NEAR_M, LayerOffset, estimate_offset
 
-_STEPS = 6
+_STEPS = 7
 _NOTED_OFFSET_M = 0.5
 """Length of an offset from which a note proposes to remove it."""
 
@@ -249,9 +250,13 @@ def run_compare(
     result = compare_layers(aligned, old_plane, rules, workers)
     step()
     imagery = [_opened(path) for path in options.imagery]
-    coverage, shown = _seen_by(new_layer, options, imagery, has_dates=dates is not None)
-    before = ShownGround.of(old_layer)
-    area = None if options.area is None else read_area(options.area, options.layer)
+    coverage = _coverage(new_layer, options, has_dates=dates is not None)
+    area = None if options.area is None else area_in_degrees(read_area(options.area, options.layer))
+    shown, damaged = _ground(imagery, new_layer, step.part)
+    step()
+    before, damaged_before = _ground((), old_layer, step.part)
+    notes += [*damaged, *damaged_before]
+    step()
     new_side, old_side = (new_plane, result.new), (old_plane, result.old)
     if coverage == "bounds":
         mark_outside_bounds(new_side, old_side)
@@ -281,20 +286,10 @@ def run_compare(
         notes += _order_notes(new_layer, old_layer)
         notes += model_notes((new_layer.model, old_layer.model))
     step()
-    ground: Polygons | None = None
-    grounds = [one for one in (shown, before) if one is not None]
-    if shown is not None or area is not None:
-        # The layers do not depend on it.
-        try:
-            ground = ground_of_both(grounds, area, plane, step.part)
-        except RooftraceError as error:
-            notes.append(f"{_OBSERVED} was not written: {error.message} {error.remedy}".strip())
-    for one in grounds:
-        one.close()
-    step()
     files, conflated = _write(compared, out, options.keep, formats, notes)
     (out / _OBSERVED).unlink(missing_ok=True)
-    if ground is not None:
+    if shown is not None or area is not None:
+        ground = ground_on(plane, [one for one in (shown, before, area) if one is not None])
         origin = {"source": new_layer.source, "imagery_date": new_layer.date}
         columns = {name: np.full(len(ground), one, np.object_) for name, one in origin.items()}
         write_polygons(out / _OBSERVED, ground, columns, plane)
@@ -421,17 +416,25 @@ def _check_paths(
     prepare_folder(out, written, read)
 
 
-def _seen_by(
-    new: BuildingLayer, options: CompareOptions, imagery: list[RasterSource], *, has_dates: bool
-) -> tuple[str, ShownGround | None]:
-    """Return what says which ground was seen, see `CompareReport`, and that ground."""
-    if imagery:
-        return "imagery", ShownGround(imagery)
-    shown = ShownGround.of(new)
-    if shown is not None:
-        beside = "mask" if shown.observed is None else "observed"
-        return "imagery" if has_dates else beside, shown
-    return "bounds" if options.area is None else "area", None
+def _coverage(new: BuildingLayer, options: CompareOptions, *, has_dates: bool) -> str:
+    """Return what says which ground was seen, see `CompareReport`."""
+    if options.imagery or (has_dates and new.seen is not None):
+        return "imagery"
+    if new.seen is not None:
+        return "mask"
+    if new.observed is not None:
+        return "observed"
+    return "bounds" if options.area is None else "area"
+
+
+def _ground(
+    imagery: Sequence[RasterSource], layer: BuildingLayer, progress: Progress
+) -> tuple[shapely.Geometry | None, list[str]]:
+    """Return the ground that imagery shows, or what lies beside a layer, in degrees; and notes."""
+    images = imagery or ([] if layer.seen is None else [layer.seen])
+    if images:
+        return shown_ground(images, progress)
+    return None if layer.observed is None else area_in_degrees(layer.observed), []
 
 
 def _opened(path: Path, crs: CRS | None = None) -> RasterSource:
