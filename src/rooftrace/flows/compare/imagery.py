@@ -9,7 +9,7 @@ resolution of the image are then no change.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -21,7 +21,6 @@ import cv2
 import numpy as np
 import shapely
 from affine import Affine
-from numpy.typing import NDArray
 from pyproj import CRS
 
 from rooftrace.core.arrays import in_steps
@@ -87,7 +86,6 @@ _MIN_PIXEL_M = 0.3
 """Minimum side in metres of the pixels in which two dates are compared: models see no more detail,
 and dates do not fit more exactly."""
 
-_BLOCK_PX = 128
 _CHUNK = 50_000
 
 
@@ -252,11 +250,14 @@ def keep_certain_changes(
         for (packed, status), own, there, sign in (
             (new, after, before, -1), (old, before, after, 1),
         ):  # fmt: skip
-            view = _DateProbabilities(own, there, dates, plane, pixel_m, offset, sign)
-            share = np.full(len(packed), np.nan)
-            changed = np.flatnonzero(~np.isin(status.status, (SAME, OUTSIDE)))
-            for index in in_steps(changed, _CHUNK):
-                share[index] = view.shares(packed.unpack(index))
+            share, shift = np.full(len(packed), np.nan), np.zeros((len(packed), 2))
+            if offset is not None:
+                shift = sign * offset.at(packed.centre)
+            for index in in_steps(np.flatnonzero(~np.isin(status.status, (SAME, OUTSIDE))), _CHUNK):
+                share[index] = [
+                    _sure_share(outline, own, there, dates, plane, pixel_m, shift[number])
+                    for number, outline in zip(index, packed.unpack(index))
+                ]
             shares.append(share)
     unsure = [0, 0]
     # One that replaces another one is as sure as that.
@@ -300,71 +301,38 @@ def _with_partners(sides: tuple[SideStatus, SideStatus], shares: Sequence[Floats
     return spread
 
 
-@dataclass(frozen=True)
-class _DateProbabilities:
-    """The probabilities of two dates on one grid, block by block of ground.
+def _sure_share(
+    outline: shapely.Geometry, own: RasterSource, other: RasterSource, dates: Dates, plane: CRS,
+    pixel_m: float, shift: Floats,
+) -> float:  # fmt: skip
+    """Return the share of what both dates show of a building that has surely changed.
 
-    `own` is the raster of the date that the buildings are from, `plane` the coordinate system of
-    the grid in metres, and `sign` that of the offset, from the one date to the other.
+    Args:
+        own, other: Probabilities of the date of the building, and of the other date.
+        pixel_m: Side of the pixels in metres.
+        shift: (2,) offset in metres from the one date to the other.
     """
+    size, around = pixel_m, _AROUND_PX
+    left, bottom, right, top = (shapely.bounds(outline) / size).tolist()
+    col, row = math.floor(left) - around, math.ceil(top) + around
+    shape = row + around - math.floor(bottom), math.ceil(right) + around - col
 
-    own: RasterSource
-    other: RasterSource
-    dates: Dates
-    plane: CRS
-    pixel_m: float
-    offset: LayerOffset | None
-    sign: int
-
-    def shares(self, outlines: NDArray[np.object_]) -> Floats:
-        """Return (n,) shares of what both dates show of (n,) buildings that have surely changed."""
-        counts = np.zeros((2, len(outlines)), np.int64)
-        side = _BLOCK_PX * self.pixel_m
-        blocks: dict[tuple[int, int], list[int]] = defaultdict(list)
-        spans = np.floor(shapely.bounds(outlines).reshape(-1, 4) / side).astype(np.int64)
-        for number, (left, bottom, right, top) in enumerate(spans.tolist()):
-            for row in range(bottom, top + 1):
-                for col in range(left, right + 1):
-                    blocks[row, col].append(number)
-        for (row, col), numbers in sorted(blocks.items()):
-            here = np.array(numbers)
-            counts[:, here] += self._counted((col * side, (row + 1) * side), outlines[here])
-        changed, seen = counts
-        # A building without the centre of a pixel has no share that could be sure.
-        return np.asarray(changed / np.maximum(seen, 1))
-
-    def _counted(self, corner: tuple[float, float], outlines: NDArray[np.object_]) -> Ints:
-        """Return (2, n) pixels of each building: surely changed, and seen at both dates."""
-        size = self.pixel_m
-        around = _AROUND_PX
-        px = _BLOCK_PX + 2 * around
-        left, top = corner[0] - around * size, corner[1] + around * size
-        inner = np.s_[around:-around, around:-around]
-        middle = np.array([[left + px * size / 2, top - px * size / 2]])
-        east, north = (0, 0) if self.offset is None else self.sign * self.offset.at(middle)[0]
-        probability, valid = self._read(self.own, (left, top), px)
-        other, valid_other = self._read(self.other, (left + east, top + north), px)
-        window = np.ones((2 * around + 1, 2 * around + 1), np.uint8)
-        near = cv2.dilate((other >= self.dates.low).view(np.uint8), window) > 0
-        seen = (valid & valid_other)[inner]
-        changed = seen & (probability >= self.dates.high)[inner] & ~near[inner]
-        numbers = rasterize(
-            zip(outlines, range(1, len(outlines) + 1)), seen.shape, dtype=np.int32,
-            transform=Affine(size, 0, corner[0], 0, -size, corner[1]),
-        )  # fmt: skip
-        count = len(outlines) + 1
-        counts = [np.bincount(numbers[mask], minlength=count)[1:] for mask in (changed, seen)]
-        return np.array(counts)
-
-    def _read(
-        self, source: RasterSource, corner: tuple[float, float], px: int
-    ) -> tuple[NDArray[np.float32], BoolArray]:
-        """Return (y, x) probabilities in 0..1 of a square, 0 where invalid, and their validity."""
-        size = self.pixel_m
-        grid = GeoGrid((px, px), Affine(size, 0, corner[0], 0, -size, corner[1]), self.plane)
-        raster = warped(source, grid)
+    def read(source: RasterSource, east: float, north: float) -> tuple[Floats, BoolArray]:
+        """Return (y, x) probabilities in 0..1, 0 where invalid, and their validity."""
+        place = Affine(size, 0, col * size + east, 0, -size, row * size + north)
+        raster = warped(source, GeoGrid(shape, place, plane))
         scale = np.float32(255 if raster.data.dtype == np.uint8 else 1)
-        return np.where(raster.valid, raster.data[0] / scale, 0).astype(np.float32), raster.valid
+        return np.where(raster.valid, raster.data[0] / scale, 0), raster.valid
+
+    probability, valid = read(own, 0.0, 0.0)
+    probability_other, valid_other = read(other, *shift.tolist())
+    window = np.ones((2 * around + 1, 2 * around + 1), np.uint8)
+    near = cv2.dilate((probability_other >= dates.low).view(np.uint8), window) > 0
+    place = Affine(size, 0, col * size, 0, -size, row * size)
+    seen = valid & valid_other & (rasterize([outline], shape, transform=place) > 0)
+    changed = seen & (probability >= dates.high) & ~near
+    # A building without the centre of a pixel has no share that could be sure.
+    return float(changed.sum() / max(seen.sum(), 1))
 
 
 _WHOLE_SHARE = 0.95
