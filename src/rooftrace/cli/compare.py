@@ -120,9 +120,9 @@ def _print_report(report: CompareReport) -> None:
         for name, whole in (("recall", "mapped"), ("precision", "found")):
             if agreed[name] is not None:
                 say(f"{name} {agreed['pairs']:,} / {agreed[whole]:,} = {agreed[name]:.1%}")
-    for row in () if agreement else report.table:
+    for status, row in () if agreement else report.statuses.items():
         if row.new or row.old:
-            say(f"{row.status:8} {row.new:10,} of NEW {row.old:10,} of OLD")
+            say(f"{status:8} {row.new:10,} of NEW {row.old:10,} of OLD")
     if report.offset is not None:
         # The sum with 0 makes 0 of -0.
         east, north = (round(metres, 2) + 0.0 for metres in report.offset.xy.tolist())

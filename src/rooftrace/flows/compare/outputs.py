@@ -400,19 +400,18 @@ class StatusRow:
         new_m2, old_m2: Their area in square metres.
     """
 
-    status: str
     new: int
     old: int
     new_m2: float
     old_m2: float
 
 
-def status_table(compared: Compared) -> tuple[StatusRow, ...]:
-    """Return the numbers and areas of the buildings with each status."""
+def status_table(compared: Compared) -> dict[str, StatusRow]:
+    """Return the numbers and areas of the buildings by status."""
     sides = [(side.statuses.status, side.packed.area) for side in (compared.new, compared.old)]
     counts = [np.bincount(codes, minlength=len(STATUSES)) for codes, _ in sides]
     areas = [np.bincount(*side, len(STATUSES)).round(1) for side in sides]
-    return tuple(map(StatusRow, STATUSES, *(one.tolist() for one in (*counts, *areas))))
+    return dict(zip(STATUSES, map(StatusRow, *(one.tolist() for one in (*counts, *areas)))))
 
 
 MEANINGS = {

@@ -16,6 +16,7 @@ from pyproj import CRS
 
 from rooftrace.core.errors import ConfigError, DataError, RooftraceError
 from rooftrace.core.parallel import core_count
+from rooftrace.core.report import Report
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural, utc_now, without_folders
 from rooftrace.core.types import Floats, GeoGrid, Progress, RasterSource
@@ -127,68 +128,45 @@ class MapAgreement:
 
 
 @dataclass(frozen=True)
-class CompareReport:
+class CompareReport(Report):
     """Result of `run_compare`.
 
     Args:
+        imagery: Images that the new layer was made from.
+        statuses: Buildings by status.
         matched: Number of pairs with an IoU of at least 0.5, on ground that was seen.
         offset: Estimated offset; None where there were too few pairs.
         offset_removed: True if the new layer was moved by it.
         coverage: Source of the ground that was seen: `imagery`, `area`, `mask`, `observed` or
             `bounds`.
         conflated: Number of buildings with the outline of each layer; None without.
-        dates: Probabilities of two dates, and their limits; None for two layers.
-        imagery: Images that the new layer was made from.
+        crs: Coordinate system of areas and distances.
         against_map: Agreement with a map of the same time; None for two dates.
+        dates: Probabilities of two dates, and their limits; None for two layers.
     """
 
     new: str
     old: str
-    files: tuple[Path, ...]
-    table: tuple[StatusRow, ...]
+    imagery: tuple[Path, ...]
+    statuses: dict[str, StatusRow]
     matched: int
     offset: LayerOffset | None
     offset_removed: bool
     coverage: str
     conflated: dict[str, int] | None
-    plane: str
+    crs: str
     rules: CompareRules
+    against_map: MapAgreement | None
     dates: Dates | None
-    seconds: float
-    peak_rss_mb: float
     notes: tuple[str, ...]
-    imagery: tuple[str, ...] = ()
-    against_map: MapAgreement | None = None
+    files: tuple[Path, ...] = ()
+    seconds: float = 0.0
+    peak_rss_mb: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            **self.figures(),
-            "files": [str(file) for file in self.files],
-            "seconds": self.seconds,
-            "peak_rss_mb": self.peak_rss_mb,
-        }
-
-    def figures(self) -> dict[str, Any]:
-        """Return what depends on the inputs and the options alone."""
-        return {
-            "new": self.new,
-            "old": self.old,
-            "imagery": list(self.imagery),
-            "statuses": {
-                row.status: {k: v for k, v in asdict(row).items() if k != "status"}
-                for row in self.table
-            },
-            "matched": self.matched,
-            **({} if self.against_map is None else {"against_map": self.against_map.to_json()}),
-            "offset": None if self.offset is None else self.offset.to_json(),
-            "offset_removed": self.offset_removed,
-            "coverage": self.coverage,
-            "conflated": self.conflated,
-            "crs": self.plane,
-            "rules": asdict(self.rules),
-            **({} if self.dates is None else {"dates": self.dates.to_json()}),
-            "notes": list(self.notes),
-        }
+        plain = super().to_json()
+        left_out = {name for name in ("against_map", "dates") if plain[name] is None}
+        return {name: value for name, value in plain.items() if name not in left_out}
 
 
 def run_compare(
@@ -304,13 +282,16 @@ def run_compare(
             imagery = [_opened(image, new_layer.crs)] if image is not None else []
     notes += cloud_notes(compared, imagery)
     report = CompareReport(
-        str(new), str(old), (), status_table(compared), result.matched, offset, is_shifted,
-        coverage, conflated, plane.to_string(), rules, dates, 0.0, 0.0, tuple(notes),
-        tuple(map(str, options.imagery)), MapAgreement.of(result) if options.reference else None,
+        str(new), str(old), options.imagery, status_table(compared), result.matched, offset,
+        is_shifted, coverage, conflated, plane.to_string(), rules,
+        MapAgreement.of(result) if options.reference else None, dates, tuple(notes),
     )  # fmt: skip
     inputs = (new, old, *options.imagery)
     notes = [without_folders(note, inputs) for note in notes]
-    figures = report.figures() | {"notes": notes, "created": utc_now()}
+    figures = report.to_json() | {"notes": notes, "created": utc_now()}
+    # What depends on the run alone.
+    for name in ("files", "seconds", "peak_rss_mb"):
+        del figures[name]
     write_json(out / "compare.json", figures)
     page = comparison_page(figures, compared, imagery)
     write_atomically(out / "report.html", page.encode())
