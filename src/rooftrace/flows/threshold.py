@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
-import shapely
 
 from rooftrace.core.errors import ConfigError, DataError
 from rooftrace.core.types import BoolArray, Floats, Footprints, Progress, Window
 from rooftrace.flows.evaluate.evaluation import training_ground_notes
 from rooftrace.flows.evaluate.label_doubts import doubts_of
+from rooftrace.flows.evaluate.predictions import in_pixels
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
     SetProbabilities,
@@ -120,10 +120,8 @@ class ThresholdSearchSet:
             labelled = building_instances(is_building, label_instances(scene.label))
             for level in levels:
                 made = footprints_at(self._spec, scene, scored, level, self.scored.images)
-                outlines, grid = made.geometry, scene.image.grid
-                if made.crs is not None:
-                    outlines = np.asarray(shapely.transform(outlines, grid.to_pixels), np.object_)
-                drawn = number_polygons(outlines, Window.whole(grid.shape))
+                grid = scene.image.grid
+                drawn = number_polygons(in_pixels(made, grid), Window.whole(grid.shape))
                 yield level, made, labelled, drawn, scored.evaluated
 
 

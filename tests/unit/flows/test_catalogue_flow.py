@@ -16,7 +16,7 @@ from pyproj import CRS, Geod, Transformer
 from rasterio.windows import Window
 
 from raster_files import write_geotiff
-from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
+from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.flows.catalogue.run import CatalogueReport, run_catalogue
 from rooftrace.flows.catalogue.scenes import plain_id, read_catalogue
 from rooftrace.flows.density.run import run_density
@@ -289,14 +289,6 @@ def test_the_edge_of_a_scene_is_the_edge_of_its_valid_data(
     # Without the outer rims, which are 30 pixels of half a metre wide.
     assert density is not None
     assert float(density.observed_m2) == pytest.approx(450**2, rel=1e-3)
-
-
-def test_metres_per_pixel_for_all_scenes_are_refused(
-    town: Path, model: Path, tmp_path: Path
-) -> None:
-    cut(town, tmp_path / "in", ADJOIN[:1])
-    with pytest.raises(ConfigError, match="each scene has its own"):
-        run(tmp_path / "in", model, tmp_path / "out", SceneOptions(gsd_m=0.5))
 
 
 @pytest.mark.campaign

@@ -18,7 +18,7 @@ from raster_files import write_geotiff
 from rooftrace.core.errors import DataError, GeoreferenceError
 from rooftrace.core.types import GeoGrid
 from rooftrace.flows.compare.inputs import read_buildings_layer
-from rooftrace.flows.density.inputs import read_buildings, sort_inputs
+from rooftrace.flows.density.inputs import read_buildings, scene_files
 from rooftrace.flows.evaluate.layers import PolygonPredictions
 from rooftrace.flows.evaluate.prediction_names import find_predictions
 from rooftrace.io.area import read_area
@@ -48,7 +48,7 @@ Found = tuple[Sequence[Any], Any, Sequence[str]]
 
 
 def by_density(path: Path, layer: str | None, _: Path) -> Found:
-    assert sort_inputs([path]) == (None, path)
+    assert scene_files([path]) == (None, path)
     found = read_buildings(path, layer_name=layer)
     return list(found.geometry), found.crs, found.notes
 

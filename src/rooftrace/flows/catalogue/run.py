@@ -18,7 +18,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError, RooftraceError
+from rooftrace.core.errors import DataError, GeoreferenceError, RooftraceError
 from rooftrace.core.text import plural
 from rooftrace.core.types import UNKNOWN_PROVENANCE
 from rooftrace.flows.catalogue.scenes import Catalogue, CatalogueScene
@@ -114,7 +114,8 @@ def run_catalogue(
     retries failed scenes, and predicts scenes that were added to the catalogue.
 
     Args:
-        options: Options of each scene; polygons are always written.
+        options: Options of each scene, without metres per pixel and scale; polygons are always
+            written.
         level: Zoom level of the quadkeys by which the layer is partitioned.
         strict: Whether the run stops at the first scene that fails.
         nodata: Pixel values that mean nodata, besides those that the files declare.
@@ -122,17 +123,11 @@ def run_catalogue(
         stac: Whether the results are described by a STAC collection; see `write_stac`.
 
     Raises:
-        ConfigError: The options set metres per pixel or a scale for all scenes.
         MissingExtraError: pyarrow is missing.
         RooftraceError: All scenes failed, or with `strict` one scene did; the first error is
             raised.
         ExportError: Another run writes to the folder, or it is not writable.
     """
-    if options.gsd_m is not None or options.scale is not None:
-        raise ConfigError(
-            "Metres per pixel or a scale were given for a catalogue, but each scene has its own.",
-            remedy="Leave out gsd_m and scale in the options.",
-        )
     others = tuple(one for one in options.outputs if one != "polygons")
     outputs: tuple[SceneOutput, ...] = ("polygons", *others)
     options = options.model_copy(update={"outputs": outputs, "valid_outline": True})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,11 @@ from pyproj import CRS
 from rooftrace.core.arrays import components
 from rooftrace.core.errors import ConfigError, DataError, GeoreferenceError
 from rooftrace.core.text import ASSIGN_CRS, plural
-from rooftrace.core.types import BoolArray, Bounds, Floats, Ints, Polygons, Progress, Window
+from rooftrace.core.types import BoolArray, Bounds, Floats, Ints, Polygons, Progress
 from rooftrace.density.accumulate import centres_of, without_overlaps
 from rooftrace.density.cells import GroundPlane, metric_crs
 from rooftrace.flows.density.inputs import (
     MaskFile,
-    ObservedBuildings,
     SceneFiles,
     mask_notes,
     read_buildings,
@@ -188,7 +187,7 @@ def _of_image(
                 f"Received the value {value!r} without polygons; a mask has no attributes.",
                 remedy="Give the layer of buildings, too.",
             )
-        built, observed = _regions(mask, plane, None, progress)
+        built, observed = _regions(mask, plane, progress)
         return SeenGround(crs, place, built, built=built, observed=observed)
     buildings = read_buildings(polygons, building, mask, layer, value)
     assert buildings.crs is not None
@@ -208,12 +207,13 @@ def _of_image(
         note = f"{file.path.name}, beside {polygons.name}, says which ground was seen."
         return replace(ground, observed=observed, notes=(*buildings.notes, note))
     mask, said = buildings.shares_of(mask)
-    near = ObservedBuildings(plane, outlined)
-    built, observed = _regions(mask, plane, near, progress)
+    built, observed = _regions(mask, plane, progress)
+    counted = np.zeros(len(outlined), np.bool_)
+    centres = np.asarray(shapely.points(centres_of(outlined)))
+    counted[shapely.STRtree(centres).query(observed, "intersects")[1]] = True
     return replace(
-        ground, counted=near.is_observed, built=built, observed=observed,
-        notes=(*buildings.notes, *said),
-    )  # fmt: skip
+        ground, counted=counted, built=built, observed=observed, notes=(*buildings.notes, *said)
+    )
 
 
 def _joined(grounds: Sequence[SeenGround]) -> SeenGround:
@@ -330,19 +330,14 @@ def outside_notes(count: int) -> list[str]:
 
 
 def _regions(
-    mask: MaskFile, ground: GroundPlane, near: ObservedBuildings | None, progress: Progress | None
+    mask: MaskFile, ground: GroundPlane, progress: Progress | None
 ) -> tuple[Polygons, Polygons]:
     """Return the built-up area and the valid area of a mask, on the plane of the figures."""
     shape = mask.grid.shape
     built = ((window, values * (values != NODATA)) for window, values in mask.blocks())
-
-    def known_blocks() -> Iterator[tuple[Window, NDArray[np.uint8]]]:
-        for window, values in mask.blocks(progress):
-            if near is not None:
-                near.feed(window, values)
-            yield window, (values != NODATA).view(np.uint8)
-
-    known = known_blocks()
+    known = (
+        (window, (values != NODATA).view(np.uint8)) for window, values in mask.blocks(progress)
+    )
     found, observed = (
         np.concatenate(
             [np.empty(0, np.object_)]

@@ -16,7 +16,6 @@ from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress, Window
 from rooftrace.density.accumulate import centres_of
-from rooftrace.density.cells import GroundPlane
 from rooftrace.flows.predict.run_folder import mask_beside
 from rooftrace.io.companions import holds_results, predicted_labels
 from rooftrace.io.files import check_exists, prepare_folder
@@ -354,31 +353,6 @@ def _numbers(values: NDArray[Any], name: str, path: Path) -> Floats:
         ) from None
 
 
-class ObservedBuildings:
-    """Buildings whose centroids lie on observed ground of a mask, which arrives block by block.
-
-    Args:
-        ground: Position of the mask's pixels on a plane in metres.
-        polygons: (n,) buildings on this plane.
-    """
-
-    def __init__(self, ground: GroundPlane, polygons: Polygons) -> None:
-        xy = centres_of(polygons)
-        self._cols, self._rows = ground.pixels(xy[:, 0], xy[:, 1])
-        self.is_observed: BoolArray = np.zeros(len(polygons), np.bool_)
-        """(n,) True for the buildings on observed ground of the blocks so far."""
-
-    def feed(self, window: Window, mask: Mask8) -> None:
-        """Receive a block (y, x) of the mask; NODATA marks ground that is not observed."""
-        here = np.flatnonzero(
-            (self._rows >= window.row) & (self._rows < window.row_stop)
-            & (self._cols >= window.col) & (self._cols < window.col_stop)
-        )  # fmt: skip
-        rows = self._rows[here].astype(np.int64) - window.row
-        cols = self._cols[here].astype(np.int64) - window.col
-        self.is_observed[here] = mask[rows, cols] != NODATA
-
-
 def _class_name(
     path: Path, names: Sequence[str], building: str | None, mask: MaskFile | None
 ) -> str | None:
@@ -427,15 +401,19 @@ def _is_vector(path: Path) -> bool:
     return is_vector_file(path) or path.name.lower().endswith((".csv", ".csv.gz"))
 
 
-def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
-    """Return the mask and the file of polygons among the inputs; None where one is missing.
+SceneFiles = tuple[Path | None, Path | None]
+"""Mask and file of polygons of an image; one of them may be missing."""
+
+
+def scene_files(inputs: Sequence[Path]) -> SceneFiles:
+    """Return the mask and the file of polygons of one image, of which one may be missing.
 
     Polygons alone have the mask of the prediction that wrote them, if it lies beside them.
 
     Raises:
-        ConfigError: There are two of a kind, or a folder.
+        ConfigError: An input is a folder of something else.
     """
-    kinds: dict[bool, list[Path]] = {True: [], False: []}
+    mask = polygons = None
     for path in inputs:
         check_exists(path)
         if path.is_dir():
@@ -446,23 +424,13 @@ def sort_inputs(inputs: Sequence[Path]) -> tuple[Path | None, Path | None]:
                 remedy="Add --by-image to compute the built-up share of each mask in the folder.",
             )
         check_city_model(path)
-        kinds[_is_vector(path)].append(path)
-    for vector, kind in ((False, "masks"), (True, "files of polygons")):
-        if len(kinds[vector]) > 1:
-            raise ConfigError(
-                f"Received {len(kinds[vector])} {kind}: "
-                f"{', '.join(map(str, kinds[vector]))}; expected "
-                "one at most.",
-                remedy="Give one scene at a time; the grids of neighbouring scenes align.",
-            )
-    mask, polygons = (next(iter(kinds[vector]), None) for vector in (False, True))
+        if _is_vector(path):
+            polygons = path
+        else:
+            mask = path
     if mask is None and polygons is not None:
         mask = mask_beside(polygons)
     return mask, polygons
-
-
-SceneFiles = tuple[Path | None, Path | None]
-"""Mask and file of polygons of an image; one of them may be missing."""
 
 
 def scenes_of(inputs: Sequence[Path]) -> list[SceneFiles]:
@@ -472,8 +440,8 @@ def scenes_of(inputs: Sequence[Path]) -> list[SceneFiles]:
         predicted = predicted_labels(path) if path.is_dir() and holds_results(path) else {}
         files += [predicted[name] for name in sorted(predicted)] or [path]
     if len(files) < 2 or (len(files) == 2 and len({*map(_is_vector, files)}) == 2):
-        return [sort_inputs(inputs)]
-    scenes = [sort_inputs([file]) for file in dict.fromkeys(files)]
+        return [scene_files(inputs)]
+    scenes = [scene_files([file]) for file in dict.fromkeys(files)]
     beside = {mask for mask, polygons in scenes if polygons is not None}
     return [one for one in scenes if one[1] is not None or one[0] not in beside]
 

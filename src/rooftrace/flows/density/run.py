@@ -20,6 +20,7 @@ from rooftrace.core.text import list_first, plain_number, plural
 from rooftrace.core.types import Floats, Ints, Progress, ResultProvenance, Window
 from rooftrace.density.accumulate import (
     DensityAccumulator,
+    centres_of,
     density_of_polygons,
     density_of_zones,
 )
@@ -37,7 +38,6 @@ from rooftrace.flows.density.inputs import (
     FLOORS,
     BuildingPolygons,
     MaskFile,
-    ObservedBuildings,
     SceneFiles,
     files_of,
     mask_notes,
@@ -211,10 +211,15 @@ def _of_mask(
             accumulator.add(accumulator.ground.reproject(regions, None))
     else:
         moved = accumulator.ground.reproject(buildings.geometry, buildings.crs)
-        observed = ObservedBuildings(accumulator.ground, moved)
+        cols, rows = np.floor(accumulator.ground.pixels(*centres_of(moved).T))
+        # Those whose centroids lie on observed ground.
+        counted = np.zeros(len(moved), np.bool_)
         for window, values in fed():
-            observed.feed(window, values)
-        accumulator.add(moved, observed.is_observed)
+            beside = (cols < window.col) | (cols >= window.col_stop)
+            here = np.flatnonzero(~beside & (rows >= window.row) & (rows < window.row_stop))
+            row, col = rows[here].astype(np.int64) - window.row, cols[here].astype(np.int64)
+            counted[here] = values[row, col] != NODATA
+        accumulator.add(moved, counted)
     return accumulator.finish()
 
 

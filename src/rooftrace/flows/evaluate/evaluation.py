@@ -8,9 +8,9 @@ show scenes from the worst to the best: image, truth, prediction and errors.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -108,8 +108,13 @@ def check_leakage(bundles: Sequence[ModelBundle], source: SceneSet) -> tuple[Lea
         source: Scenes of the evaluation; each is read once for all models of one scale, a large one
             by windows.
     """
-    scenes = _SceneKeypoints(source)
-    return tuple(_of_model(one, scenes) for one in bundles)
+
+    @cache
+    def keypoints(gsd_m: float | None, model_gsd_m: float | None) -> tuple[Keypoints, ...]:
+        """Return those of the scenes, computed once for all models of one scale."""
+        return map_entries(source, partial(_detect, gsd_m=gsd_m, assumed_gsd_m=model_gsd_m))
+
+    return tuple(_of_model(one, source, keypoints) for one in bundles)
 
 
 def leak_notes(leaks: Sequence[LeakageReport], names: Sequence[str]) -> tuple[str, ...]:
@@ -134,17 +139,18 @@ def training_ground_notes(bundles: Sequence[ModelBundle], data: LabelledSets) ->
     return (*notes, advice) if notes else ()
 
 
-def _of_model(bundle: ModelBundle, scenes: _SceneKeypoints) -> LeakageReport:
+def _of_model(bundle: ModelBundle, source: SceneSet, keypoints: _KeypointsAt) -> LeakageReport:
     members = bundle.members or (bundle,)
     prints = [(m, m.spec.fingerprint, "the model was trained on") for m in members]
     begun = "its start model was trained on"
     prints += [(m, one, begun) for m in members for one in m.spec.start_fingerprints]
-    trained = _joined([m for m, *_ in prints], [_check(*one, scenes) for one in prints])
+    trained = _joined([m for m, *_ in prints], [_check(*one, source, keypoints) for one in prints])
     used = [one for one in (bundle, *bundle.members) if one.spec.fitted_fingerprint is not None]
     if not used:
         return trained
     use = "the model was fitted to"
-    fitted = _joined(used, [_check(one, one.spec.fitted_fingerprint, use, scenes) for one in used])
+    checks = [_check(one, one.spec.fitted_fingerprint, use, source, keypoints) for one in used]
+    fitted = _joined(used, checks)
     return replace(trained, fitted=fitted if fitted.scenes else None)
 
 
@@ -168,19 +174,7 @@ def _joined(members: Sequence[ModelBundle], reports: Sequence[LeakageReport]) ->
     )  # fmt: skip
 
 
-class _SceneKeypoints:
-    """Scenes of the evaluation, with keypoints computed once for all models of the same scale."""
-
-    def __init__(self, source: SceneSet) -> None:
-        self.source = source
-        self._by_scale: dict[tuple[float | None, float | None], tuple[Keypoints, ...]] = {}
-
-    def at(self, gsd_m: float | None, model_gsd_m: float | None) -> tuple[Keypoints, ...]:
-        key = (gsd_m, model_gsd_m)
-        if key not in self._by_scale:
-            detect = partial(_detect, gsd_m=gsd_m, assumed_gsd_m=model_gsd_m)
-            self._by_scale[key] = map_entries(self.source, detect)
-        return self._by_scale[key]
+_KeypointsAt = Callable[[float | None, float | None], tuple[Keypoints, ...]]
 
 
 def _detect(
@@ -190,9 +184,9 @@ def _detect(
 
 
 def _check(
-    bundle: ModelBundle, fingerprint: Fingerprint | None, use: str, scenes: _SceneKeypoints
-) -> LeakageReport:
-    source = scenes.source
+    bundle: ModelBundle, fingerprint: Fingerprint | None, use: str, source: SceneSet,
+    keypoints_at: _KeypointsAt,
+) -> LeakageReport:  # fmt: skip
     if fingerprint is None:
         note = "The bundle has no fingerprint of its training scenes."
         return LeakageReport("unknown", 0, (), (note,))
@@ -202,7 +196,7 @@ def _check(
             f"The model file has fingerprints of {fingerprint.share:.0%} of its training scenes, "
             "an even sample: ground of the others is not found."
         )
-    keypoints = scenes.at(fingerprint.gsd_m, bundle.spec.gsd_m)
+    keypoints = keypoints_at(fingerprint.gsd_m, bundle.spec.gsd_m)
     trained, numbers = fingerprint.unpack(bundle.source)
     pairs = [
         LeakedScene(
