@@ -109,12 +109,15 @@ OUTLINES = {
 def test_outlines_in_pixels_of_other_tools(name: str, tmp_path: Path) -> None:
     make, score = OUTLINES[name]
     data = yolo_ultralytics(tmp_path / "data")
-    code, answer = call("evaluate", "--predictions", make(tmp_path / "found"), "--truth", data)
+    given = ("--predictions", make(tmp_path / "found"), "--truth", data, "-o", tmp_path / "out")
+    code, answer = call("evaluate", *given)
     assert code == 0, answer
     assert answer["pixel"]["iou"] > 0.999
     objects = answer["objects"]
     assert (objects["matched"], objects["predicted"]) == (6, 6)
     assert (answer["coco"] is None) == (score is None)
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert ("COCO AP" in page) == (score is not None)
     if score is not None:
         given = ("--predictions", make(tmp_path / "found"), "--truth", data, "--threshold", "0.8")
         assert call("evaluate", *given)[1]["objects"]["predicted"] == 0

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError, LabelError, LayoutError
-from rooftrace.core.text import plural, reason_of
+from rooftrace.core.text import plural, reason_of, set_option
 from rooftrace.core.types import GeoGrid, LabelReader, Progress, RasterSource, Window
 from rooftrace.io.companions import (
     POLYGON_STEMS,
@@ -492,9 +492,20 @@ def _by_legend(
     colours = {value for value in legend.values() if isinstance(value, str)}
     # Masks beside a legend of colours may be numbers already, as in CamVid.
     seen = colours_in(masks) - {"#000000"} if colours else ()
-    if seen and colours.isdisjoint(seen):
-        return "they have none of its colours"
     rule, _ = labels.name_rule().fitted(legend, str(file), unsure=True)
+    if seen and colours.isdisjoint(seen):
+        second, target = [*legend][1], labels.classes[1]
+        is_named = len(legend) == 2 or rule.index_of(second, str(file)) == 1
+        if seen == {"#010101"} and len(labels.classes) == 2 and not is_named:
+            rest = [0, *range(2, len(legend))]
+            raise LabelError(
+                f"The masks hold the values 0 and 1, and none of the colours of {file}. By its "
+                f"order 1 is {second}, not {target}.",
+                remedy=f"If 1 is the {target}: {set_option(f'labels.values.{target}', 1)} "
+                f"{set_option(f'labels.values.{labels.classes[0]}', rest)}. If it is {second}, "
+                f"name all values of the {target} and the others in this way.",
+            )
+        return "they have none of its colours"
     meant: dict[int, list[int | str]] = {}
     for name, value in legend.items():
         meant.setdefault(rule.index_of(name, str(file)) or 0, []).append(value)

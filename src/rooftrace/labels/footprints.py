@@ -23,7 +23,6 @@ from rooftrace.core.types import (
     Progress,
     RasterSource,
     Scene,
-    Window,
 )
 from rooftrace.io.companions import (
     companions,
@@ -69,11 +68,6 @@ from rooftrace.labels.shapes import (
     clip_outlines,
 )
 from rooftrace.labels.source import SceneEntry, SceneSet, SourceKind, WriteOptions, WriteResult
-from rooftrace.tiling.plan import plan_blocks
-from rooftrace.vector.trace_blocks import BlockPolygonizer
-
-_BLOCK_PX = 2048
-"""Side in pixels of the blocks in which masks are traced."""
 
 
 def _scene_crs(scene: Scene) -> CRS:
@@ -114,7 +108,7 @@ def _on_ground(
 def scene_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]]:
     """Return the (n,) polygons of a label, in pixels, and class indices, IGNORED where unknown."""
     assert scene.label is not None
-    return object_outlines(scene) or _traced(scene.label, scene.image.grid.shape)
+    return object_outlines(scene) or _traced(scene.label)
 
 
 def object_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]] | None:
@@ -127,7 +121,7 @@ def object_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]] | None:
         known = outlines[1] != IGNORED
         frame = shapely.box(0, 0, grid.width, grid.height)
         geometry, classes = clip_outlines(outlines[0][known], outlines[1][known], frame)
-        unknown, values = _traced(label, grid.shape, only=IGNORED)
+        unknown, values = _traced(label, only=IGNORED)
         return np.concatenate([geometry, unknown]), np.concatenate([classes, values])
     if (numbers := label_instances(label)) is None:
         return None
@@ -141,32 +135,12 @@ def object_outlines(scene: Scene) -> tuple[Polygons, NDArray[np.int16]] | None:
     return traced, class_of[owner]
 
 
-def _traced(
-    label: LabelReader, shape: tuple[int, int], only: int | None = None
-) -> tuple[Polygons, NDArray[np.int16]]:
-    """Trace the regions of each class, or of one, block by block; see `scene_outlines`."""
-    windows: list[Window] = []
-    tracers: dict[int, BlockPolygonizer] = {}
-    for window in plan_blocks(shape, block_px=_BLOCK_PX):
-        mask = label.read(window)
-        values = np.where(mask.valid, mask.data.astype(np.int16), np.int16(IGNORED))
-        if only is not None:
-            values[values != only] = 0
-        blank = np.zeros(window.shape_yx, np.uint8)
-        for index in set(np.unique(values).tolist()) - {0} - set(tracers):
-            tracers[index] = BlockPolygonizer(shape)
-            for earlier in windows:
-                nothing = np.zeros(earlier.shape_yx, np.uint8)
-                tracers[index].feed(earlier, nothing, nothing)
-        for index, tracer in tracers.items():
-            tracer.feed(window, values == index, blank)
-        windows.append(window)
-    traced = {index: tracer.finish().polygons for index, tracer in sorted(tracers.items())}
-    classes = [np.full(len(found), index, np.int16) for index, found in traced.items()]
-    return (
-        np.concatenate([np.empty(0, np.object_), *traced.values()]),
-        np.concatenate([np.empty(0, np.int16), *classes]),
-    )
+def _traced(label: LabelReader, only: int | None = None) -> tuple[Polygons, NDArray[np.int16]]:
+    """Trace the regions of each class, or of one; see `scene_outlines`."""
+    mask = label.read()
+    values = np.where(mask.valid, mask.data.astype(np.int16), np.int16(IGNORED))
+    traced, classes = trace_values(values, values != 0 if only is None else values == only)
+    return traced, classes.astype(np.int16)
 
 
 def _label_of(

@@ -72,7 +72,8 @@ LAYOUTS = (
     Layout("images/{sheet}.tif", "masks/{sheet}.tif", "LandCover.ai", _LANDCOVER),
     Layout("images/{id}_pre_disaster.*", "labels/{id}_pre_disaster.json", "xBD",
            skip="images/{id}_post_disaster.*"),
-    Layout("images/{id}.*", "masks/{id}.*"),
+    *(Layout(f"{images}/{{id}}.*", f"{masks}/{{id}}.*")
+      for images in ("images", "image", "imgs", "img") for masks in ("masks", "mask")),
     Layout("train/images/img_{id}.*", "train/masks/mask_{id}.*", unlabelled="test/{id}.*"),
     Layout("images/images/{id}.*", "label/label/{id}_label.*"),
     Layout("images/{part}/{id}.*", "labels/{part}/{id}.txt", "YOLO"),

@@ -251,6 +251,22 @@ def test_the_values_of_several_masks_are_listed_at_once(tmp_path: Path) -> None:
     assert f"{built} --set {rest}, or --set labels.instances=true" in caught.value.remedy
 
 
+@pytest.mark.parametrize("second", ["building", "road"])
+def test_masks_of_0_and_1_beside_a_legend_of_colours(second: str, tmp_path: Path) -> None:
+    images(tmp_path / "images", names=("chip_a",))
+    save(tmp_path / "masks/chip_a.png", truth("chip_a").astype(np.uint8))
+    third = {"building": "road", "road": "building"}[second]
+    rows = ("name,r,g,b", "background,0,0,0", f"{second},9,9,9", f"{third},8,8,8", "")
+    (tmp_path / "class_dict.csv").write_text("\n".join(rows), encoding="utf-8")
+    if second == "building":
+        np.testing.assert_array_equal(only_label(tmp_path).read().data, truth("chip_a"))
+        return
+    with pytest.raises(LabelError, match="By its order 1 is road, not building") as caught:
+        only_label(tmp_path)
+    built, rest = "labels.values.building=1", "'labels.values.background=[0, 2]'"
+    assert f"--set {built} --set {rest}" in caught.value.remedy
+
+
 def test_each_value_of_an_instance_mask_is_a_building(tmp_path: Path) -> None:
     numbered = np.zeros(SHAPE, np.uint16)
     numbered[5:20, 5:20], numbered[5:20, 20:30] = 300, 7

@@ -203,6 +203,7 @@ def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
         ("a/1_sat.jpg a/1_mask.png", "a/1_mask.png"),
         ("output/1.jpg output/1_m.png other/1.jpg other/1_m.png", "output/1_m.png"),
         ("d/images/1.tif d/images/2.tif d/Masks/1.png e/masks/2.png", "d/Masks/1.png"),
+        ("x/images/1.tiff x/mask/1.tif x/other/1.tif", "x/mask/1.tif"),
         ("x/train/1.tiff x/train_labels/1.tif", "x/train_labels/1.tif"),
         ("p/2_Ortho_R/t_1_R.tif p/5_Labels_all/t_1_label.tif", "p/5_Labels_all/t_1_label.tif"),
     ],
