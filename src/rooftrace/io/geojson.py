@@ -5,12 +5,11 @@ import json
 import mmap
 import re
 import shlex
-from contextlib import suppress
-from itertools import accumulate
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rooftrace.core.errors import GeoreferenceError
-from rooftrace.core.text import list_first
 from rooftrace.io.files import opened
 
 GEOJSON = (".geojson", ".json")
@@ -20,14 +19,8 @@ _WHOLE = (".geojson", ".json", ".esrijson", ".topojson", ".geojson.gz", ".json.g
 RECORD = b"\x1e"
 """Byte that begins each line of a GeoJSON text sequence (RFC 8142)."""
 
-_CRS = re.compile(rb'(?i)"crs"\s*:(?!\s*null)\s*')
-_PROPERTIES = re.compile(rb'"(properties|attributes)"\s*:\s*\{')
-"""Begin of the attributes of a feature of GeoJSON or Esri JSON."""
-
-_BRACES = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}]')
-_NAMED = {"name", "epsg", "ogc"}
-_LONGEST_CRS = 1 << 13
-"""Maximum number of bytes of a CRS."""
+_FEATURES = re.compile(rb'"features"\s*:\s*\[')
+_LINKED_CRS = re.compile(rb'(?i)"crs"\s*:\s*\{[^}]*"(?:href|url)"\s*:\s*"([^"]*)')
 
 _LONLAT = re.compile(r'\b4326\b|(CRS|WGS).{0,3}84"', re.I)
 
@@ -46,48 +39,58 @@ def is_lines(path: Path, head: bytes) -> bool:
 
 
 def stated_crs(path: Path) -> str | None:
-    """Return the CRS that a GeoJSON, its features or its lines state, as GDAL knows it.
+    """Return the CRS that a GeoJSON states, or else its first feature, as GDAL knows it.
 
-    An attribute called `crs` does not count. GDAL (3.12.4) fetches a link, takes what it does not
-    know for WGS 84, and leaves out that of a feature or of a line.
+    GDAL (3.12.4) takes a CRS that it does not know for WGS 84, and leaves out that of a feature, as
+    PostGIS writes it, or of a line. It fetches a link, wherever that is.
 
     Raises:
-        GeoreferenceError: GDAL does not know the CRS, it is a link, or there are several.
+        GeoreferenceError: GDAL does not know the CRS, or it is a link.
     """
-    found = set()
     with opened(path) as file:
         is_plain = isinstance(file, io.BufferedReader)
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if is_plain else file.read()
-        # Esri JSON, which states its CRS otherwise, has attributes.
-        key = b'"properties"' if data.find(b'"properties"') >= 0 else b'"attributes"'
-        for place in _CRS.finditer(data):
-            if not _is_attribute(data, place.start(), key):
-                text = data[place.end() : place.end() + _LONGEST_CRS].decode("utf-8", "replace")
-                found.add(json.dumps(json.JSONDecoder().raw_decode(text)[0]))
-    known = _known_crs(min(found)) if len(found) == 1 else None
-    if found and known is None:
+        linked = _LINKED_CRS.search(data)
+        stated = next((one["crs"] for one in _described(data) if one.get("crs")), None)
+    if linked is None and stated is None:
+        return None
+    text = json.dumps(stated) if linked is None else linked[1].decode("utf-8", "replace")
+    known = _known_crs(text) if linked is None else None
+    if known is None:
         raise GeoreferenceError(
-            f"{path.name} has {'several' if len(found) > 1 else 'an unknown'} crs: "
-            f"{list_first(sorted(found), 3)}.",
+            f"{path.name} has an unknown crs: {text}.",
             remedy="Name one, such as EPSG:…, in the GeoJSON, or assign it: "
             f"ogr2ogr -a_srs EPSG:… OUT.gpkg {shlex.quote(str(path))}",
         )
     return known
 
 
-def _is_attribute(data: bytes | mmap.mmap, place: int, key: bytes) -> bool:
-    """Return whether a place in a GeoJSON or Esri JSON is inside of the attributes of a feature."""
-    begin = _PROPERTIES.match(data, max(data.rfind(key, 0, place), 0))
-    tokens = _BRACES.findall(data, begin.end(), place) if begin else [b"}"]
-    return all(accumulate(((one == b"{") - (one == b"}") for one in tokens), initial=1))
+def _described(data: bytes | mmap.mmap) -> Iterator[dict[str, Any]]:
+    """Yield the members of a GeoJSON around its features, those of the first, and its geometry."""
+    features = _FEATURES.search(data)
+    if features is not None:
+        yield _object(data[: features.end()] + b"]}", is_whole=True)
+        # What follows is of the file itself if no other bracket around it ends there.
+        last = data.rfind(b'"crs"', features.end())
+        yield _object(b"{" + data[last:], is_whole=True) if last > 0 else {}
+    begin = 0 if features is None else features.end()
+    first = _object(data[begin : begin + _FEATURE_BYTES if begin else None])
+    yield first
+    yield first.get("geometry") or {}
+
+
+def _object(data: bytes, *, is_whole: bool = False) -> dict[str, Any]:
+    """Return the JSON object with which data begin; {} if there is none, or more follows."""
+    text = data.decode("utf-8-sig", "replace").lstrip("\x1e \t\r\n")
+    try:
+        found, end = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and not (is_whole and text[end:].strip()) else {}
 
 
 def _known_crs(text: str) -> str | None:
     """Return GDAL's text of the `crs` of a GeoJSON; None for one that it does not know."""
-    crs = json.loads(text)
-    members = crs.items() if isinstance(crs, dict) else ()
-    if {str(kind).lower() for key, kind in members if key.lower() == "type"} - _NAMED:
-        return None
     whole = f'{{"type": "FeatureCollection", "crs": {text}, "features": []}}'
     # `rooftrace predict` imports it while the network is compiled.
     import pyogrio
@@ -99,7 +102,6 @@ def _known_crs(text: str) -> str | None:
 def has_ids(path: Path) -> bool:
     """Return whether the first feature of a GeoJSON has an id."""
     with path.open("rb") as file:
-        first = file.read(_FEATURE_BYTES).partition(b'"features"')[2].decode("utf-8", "replace")
-    with suppress(ValueError):
-        return "id" in json.JSONDecoder().raw_decode(first, first.index("{"))[0]
-    return False
+        head = file.read(_FEATURE_BYTES)
+    features = _FEATURES.search(head)
+    return features is not None and "id" in _object(head[features.end() :])

@@ -175,7 +175,7 @@ def test_zones_have_the_figures_of_their_buildings(shared: TestClient) -> None:
     linked = shared.post(
         f"{TOWN}/zones", json={"type": "Feature", "geometry": ward | {"crs": None, "CRS": link}}
     ).json()
-    assert linked["detail"].startswith('zones.json has an unknown crs: {"Type": "Link"')
+    assert linked["detail"] == "zones.json has an unknown crs: http://127.0.0.1:9/epsg."
     wrong = shared.post(f"{TOWN}/zones?value=tallness", json=ward).json()
     assert "town_buildings.gpkg has no attribute 'tallness'" in wrong["detail"]
     assert wrong["remedy"].endswith("such as value=height.")

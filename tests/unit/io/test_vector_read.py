@@ -181,18 +181,22 @@ def test_pixels_are_no_degrees(tmp_path: Path) -> None:
     packed, lines = tmp_path / "a.geojson.gz", tmp_path / "a.geojsonl"
     for unknown in ("EPSG:4267", named, link, link | {"type": "url"}):
         path.write_text(json.dumps({"crs": unknown, **document}))
-        packed.write_bytes(gzip.compress(json.dumps(feature | {"CRS": unknown}).encode()))
+        packed.write_bytes(gzip.compress(json.dumps(feature | {"crs": unknown}).encode()))
         lines.write_text(json.dumps(feature | {"geometry": feature["geometry"] | {"crs": unknown}}))
         for one in (path, packed, lines):
             with pytest.raises(GeoreferenceError, match=r"unknown crs: .*(EPSG:|127)"):
                 VectorFile(one).read()
     lines.write_text("".join(json.dumps(feature | {"crs": crs}) + "\n" for _ in "ab"))
     assert VectorFile(lines).read().crs.to_epsg() == 32737
-    # An attribute is none.
-    feature["properties"]["crs"] = link
-    for known in (None, "WGS 84", {"type": "name", "properties": {"name": "OGC:1.3:CRS84"}}):
-        path.write_text(json.dumps({"crs": known} | document | {"description": ""}))
-        assert VectorFile(path).columns()[1] == CRS.from_epsg(4326)
+    # An attribute is none, nor is what another member says; the file's comes before a feature's.
+    feature |= {"properties": {"crs": "EPSG:32737"}, "crs": crs}
+    members = document | {"description": "", "metadata": {"crs": "EPSG:32737"}}
+    for known in ("WGS 84", {"type": "name", "properties": {"name": "OGC:1.3:CRS84"}}, None):
+        if known is None:
+            del feature["crs"]
+        for whole in ({"crs": known} | members, members | {"crs": known, "bbox": [1, 2]}):
+            path.write_text(json.dumps(whole))
+            assert VectorFile(path).columns()[1] == CRS.from_epsg(4326)
     with pytest.raises(GeoreferenceError, match="not degrees") as zones:
         VectorFile(path, areas=True).read()
     assert zones.value.remedy.startswith("Give degrees, name the crs in the GeoJSON, or assign")
