@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from rooftrace.core.types import BoolArray, Window
 from rooftrace.density.accumulate import CellCounts
 from rooftrace.io.legend import NODATA
-from rooftrace.io.masks import MaskTiles
 from rooftrace.io.resample import enlarge
 from rooftrace.predict.plan import ScenePlan, TileIndex
 from rooftrace.tiling.plan import BLEND_ONE, PROB_ONE, Blender
@@ -146,13 +145,13 @@ class BlockParts(_Finished):
     """Contribution of a block to the outputs of its scene; picklable. See `Block` for other fields.
 
     Args:
-        mask: Compressed part of the mask, or (y, x) class indices; None if no mask is written.
+        mask: Class indices (y, x) as bytes, compressed by zlib; b"" if no mask is written.
         outlines: Its polygons; None if no output needs them.
         density: Counts of its pixels by cell; None if no density is made.
         valid: Regions of its valid pixels; None if they are not needed, or there is none.
     """
 
-    mask: NDArray[np.uint8] | MaskTiles | None
+    mask: bytes
     outlines: BlockOutlines | None
     density: CellCounts | None
     valid: BlockTrace | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections import deque
 from collections.abc import Collection, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from rooftrace.density.accumulate import DensityAccumulator, Measured, measure_b
 from rooftrace.density.cells import DensityGrid, GroundPlane
 from rooftrace.io.area import is_limited
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, Legend
-from rooftrace.io.masks import MaskSink, MaskTiles, mask_sink
+from rooftrace.io.masks import MaskSink, mask_sink
 from rooftrace.io.picture import source_line, write_png
 from rooftrace.io.vector_write import write_footprints
 from rooftrace.predict.block import Block, BlockParts, TileStats
@@ -81,7 +82,6 @@ class SceneOutputs(ExitStack):
         workers: Workers | None = None,
     ) -> None:
         super().__init__()
-        self._workers = workers
         self._started = time.perf_counter() if started is None else started
         self.plan = plan
         self._paths = paths
@@ -139,8 +139,11 @@ class SceneOutputs(ExitStack):
             self._mask = self.enter_context(
                 mask_sink(self._paths.mask, plan.source.grid, plan.spec.legend, plan.mask_tags)
             )
-        if self._mask is not None and block.mask is not None:
-            self._mask.write(block.window, block.mask)
+        if self._mask is not None:
+            mask = block.mask
+            if isinstance(mask, bytes):
+                mask = np.frombuffer(zlib.decompress(mask), np.uint8).reshape(block.window.shape_yx)
+            self._mask.write(block.window, mask)
         self._class_px += block.count
         self._tiles = self._tiles.plus(block.tiles)
         if block.resumed:
@@ -171,13 +174,9 @@ class SceneOutputs(ExitStack):
     def parts(self, block: Block) -> BlockParts:
         """Return the part of `feed` that depends on one block alone; any machine may do it."""
         plan, window, mask = self.plan, block.window, block.mask
-        grid, outputs = plan.source.grid, plan.options.outputs
-        # The file of a mask takes tiles if it is a GeoTIFF.
-        has_tiles = OutputPaths.of(Path(), "", grid, plan.spec.legend).mask.suffix == ".tif"
-        tiles = MaskTiles.of(window, mask, grid.shape) if has_tiles else mask
         return BlockParts(
             window, block.count,
-            tiles if "mask" in outputs else None,
+            zlib.compress(mask.tobytes(), 1) if "mask" in plan.options.outputs else b"",
             None if self._assembler is None else block.traced(self._assembler.tracing),
             None if self._density is None else self._density.count(window, mask),
             None if self._outline is None else self._outline.trace(window, mask),
@@ -190,7 +189,7 @@ class SceneOutputs(ExitStack):
             copying = None
             if len(self.plan.blocks) > 1 and self._mask is not None:
                 # The mask of several blocks is put in order meanwhile.
-                copying = pool.submit(self._mask.finish, self._workers)
+                copying = pool.submit(self._mask.finish)
             if self._assembler is not None:
                 footprints = self._found = self.enter_context(self._assembler.finish(self._refine))
                 # Polygons, preview and density share one pass: making footprints takes longest.

@@ -409,7 +409,7 @@ def test_a_mask_that_cannot_be_finished_fails_the_scene_and_leaves_no_file(
             outputs.finish()
 
     with monkeypatch.context() as patch:
-        patch.setattr("rooftrace.io.masks._GeoTiffMask._put_in_order", full)
+        patch.setattr("rooftrace.io.masks._GeoTiffMask._check_complete", full)
         with pytest.raises(ExportError, match=r"a\.tif could not be written: No space left"):
             write()
     assert not (tmp_path / "a.tif").exists()
