@@ -8,7 +8,8 @@
 # small, the largest has 7.07 and the smallest 28.28 m, four times too little and too much, and the
 # order of the rows is kept, so that nothing looks wrong; with names as index they change places
 # too. corners and form_factor of the same table are right. There is no message.
-# Versions: momepy 0.11.0 (the latest), geopandas 1.2.0, shapely 2.2.0, pandas 2.3.3. Source:
+# Versions: momepy 0.11.0 (the latest for Python 3.11; the lines are the same in 1.0.0), geopandas
+# 1.2.0, shapely 2.2.0, pandas 2.3.3. Source:
 # momepy/functional/_shape.py, centroid_corner_distance: groupby(level=0) sorts by the index, and
 # the index of the table is put on the sorted rows; only a MultiIndex is replaced by numbers first.
 # Hurt: who measures buildings with a cadastral id as index, or after sort_values, sample or concat.

@@ -8,7 +8,8 @@
 # degrees; with two courtyards it has 14 in place of 12, and 18.2. Where the courtyard lies and at
 # which corner its ring begins counts too: the same yard begun at the opposite corner is 24.8
 # degrees askew. Without courtyards all is right. There is no message.
-# Versions: momepy 0.11.0 (the latest), geopandas 1.2.0, shapely 2.2.0. Source:
+# Versions: momepy 0.11.0 (the latest for Python 3.11; the lines are the same in 1.0.0), geopandas
+# 1.2.0, shapely 2.2.0. Source:
 # momepy/functional/_shape.py: get_coordinates puts all rings of a building into one list, of which
 # the last point alone is dropped, and _true_angles_mask takes it for one ring: angles at the ends
 # of rings are those between the outer wall and the courtyard.
