@@ -328,7 +328,7 @@ class PreparedSource(WrappedSource):
         collar = None
         if sample.collar is not None and is_entire and not getattr(scene, "keeps_fill", False):
             collar = _Collar(sample.fill, widened(sample.collar))
-        notes = sample.notes(self.name, is_left_out=collar is not None, is_entire=is_entire)
+        notes = sample.notes(self.name, is_left_out=collar is not None)
         if maybe_alpha is not None:
             half = _half_of_alpha(values[maybe_alpha])
             kind = "near infrared and not read" if half is None else "alpha: 0 is no data"

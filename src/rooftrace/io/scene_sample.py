@@ -1,14 +1,10 @@
-"""A sample of a scene, and what it shows of nodata: fill that no file marks, specks, frames.
-
-The frame of a scanned photograph is no fill: it has the noise of the scanner.
-"""
+"""A sample of a scene, and what it shows of nodata: fill that no file marks, and specks."""
 
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, sqrt
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,26 +48,8 @@ _LATTICES = (8, 16, 32)
 _PROBES = 16
 """Pixels of each edge that are read to find fill."""
 
-_INWARDS = 3, 5, 1, 7
-"""Eighths of the rows and columns at which a frame with nodata around it is looked for."""
-
 _ROWS, _ROW_PX, _ROWS_PX = 64, 1024, 2**22
 """Maximum number of rows read to measure fill, of pixels kept of each, and of pixels read."""
-
-_FRAME_EDGE = 0.9
-"""Least share of the pixels along the edge that are of one tone in the frame of a scan."""
-
-_FRAME_TONE = 0.04
-"""Largest difference of such pixels from their median, as a share of the range of the values."""
-
-_FRAME_EXTREME = 0.1
-"""Largest distance of that median from the darkest or lightest value, as a share of the range."""
-
-_FRAME_MOST = 0.5
-"""Largest share of an image that has this tone; of more, the sea or snow around is likelier."""
-
-_FRINGE_PX = 9
-"""Side of the square that is left out around nodata along the edge of an image."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +64,6 @@ class SceneSample:
         speck_share: Share of the pixels in specks of nodata, see `without_specks`.
         collar: (y, x) of any size over the scene, True for white fill that reaches a corner; None
             if there is none. Roofs are rarely so, and a model may take such fill for roofs.
-        is_framed: Whether a frame without fill surrounds the scene, see `_is_framed`.
     """
 
     values: NDArray[Any]
@@ -95,9 +72,8 @@ class SceneSample:
     fill_share: float = 0.0
     speck_share: float = 0.0
     collar: BoolArray | None = None
-    is_framed: bool = False
 
-    def notes(self, name: str, *, is_left_out: bool, is_entire: bool) -> list[str]:
+    def notes(self, name: str, *, is_left_out: bool) -> list[str]:
         """Return what the user should know of nodata in an image."""
         notes = []
         if self.fill:
@@ -113,13 +89,6 @@ class SceneSample:
             notes.append(
                 f"{name}: {max(self.fill_share, 0.01):.0%} of the pixels are "
                 f"{colour_name(self.fill)}{where} and not marked as nodata: {choice}"
-            )
-        if self.is_framed and is_entire:
-            notes.append(
-                f"{name} has a frame of one tone, such as the border of a scanned photograph: it "
-                "is predicted as if it were ground, and counts in shares and densities. Cut it "
-                "off, for example with gdal_translate -srcwin COLUMN ROW WIDTH HEIGHT IN OUT.tif, "
-                "or give the outline of the picture with --area."
             )
         if self.speck_share >= _LEAST_SPECKS:
             notes.append(
@@ -141,7 +110,6 @@ def sample_of(scene: RasterSource) -> SceneSample:
     specks: int = -getattr(scene, "speck_px", 0)
     overview = getattr(scene, "read_overview", None)
     whole: Raster | None = None
-    edge = np.zeros((scene.bands, 0), scene.dtype)
     if shape[0] * shape[1] <= _HELD_PX:
         small = whole = _read_if_possible(scene)
     else:
@@ -154,7 +122,6 @@ def sample_of(scene: RasterSource) -> SceneSample:
         values, valid = small.data[:, ::step, ::step], small.valid[::step, ::step]
         # A copy is several times as fast as choosing all pixels.
         values = values.reshape(len(values), -1) if valid.all() else values[:, valid]
-        edge = small.data[:, _along_edge(small.valid)]
     else:
         read_px, values = _read_lattice(scene)
         # A map service would be asked for tiles in another order than that of the blocks.
@@ -163,10 +130,6 @@ def sample_of(scene: RasterSource) -> SceneSample:
             probes = _read_edge(scene)
             if holds_bytes(values):
                 probes = [None if one is None else _as_bytes(one) for one in probes]
-            seen = [one.data[:, one.valid] for one in probes if one]
-            if 2 * sum(pixels.shape[1] for pixels in seen) < len(probes):
-                seen = _read_inwards(scene, values)
-            edge = np.concatenate([edge, *seen], axis=1)
             small = _read_rows_with_fill(scene, probes)
     if small is not None and values.size and holds_bytes(values):
         small = _as_bytes(small)
@@ -190,14 +153,13 @@ def sample_of(scene: RasterSource) -> SceneSample:
     if not kept.any():
         # Without another colour, nothing tells fill from ground.
         return SceneSample(values, whole, speck_share=specks / max(read_px, 1))
-    has_frame = not fill and _is_framed(edge, values)
     collar = None
     is_float = values.dtype.kind == "f" and values.max() <= 1
     white = 1 if is_float else np.iinfo(values.dtype).max if values.dtype.kind == "u" else None
     if where is not None and {*fill} == {white}:
         collar = at_corners(where) if at_corners(where).any() else None
     values = values if kept.all() else values[:, kept]
-    return SceneSample(values, whole, fill, fill_share, specks / max(read_px, 1), collar, has_frame)
+    return SceneSample(values, whole, fill, fill_share, specks / max(read_px, 1), collar)
 
 
 def holds_bytes(values: NDArray[Any]) -> bool:
@@ -253,38 +215,6 @@ def _read_edge(scene: RasterSource) -> list[Raster | None]:
     return [_read_if_possible(scene, Window(row, col, 1, 1)) for row, col in sorted(pixels)]
 
 
-def _read_inwards(scene: RasterSource, values: NDArray[Any]) -> list[NDArray[Any]]:
-    """Return (band, 1 or 0) pixels at the edge of a picture in a scene with nodata around it.
-
-    They are looked for by halves, since rows of a large scene may be all of its blocks; those of
-    several tones are no frame, and few. `values` are those of pixels all over the scene.
-    """
-
-    def pixel(axis: int, along: int, across: int) -> NDArray[Any]:
-        row, col = (across, along) if axis else (along, across)
-        one = _read_if_possible(scene, Window(row, col, 1, 1))
-        return np.zeros((scene.bands, 0), scene.dtype) if one is None else one.data[:, one.valid]
-
-    found: list[NDArray[Any]] = []
-    most = 2 * _FRAME_TONE * (float(values.max()) - float(values.min()))
-    lines = product(sorted(_INWARDS), (1,)) if is_sequential(scene) else product(_INWARDS, (0, 1))
-    for (place, axis), is_end in product(lines, (False, True)):
-        if len(found) == 4:
-            tones = np.sort(np.concatenate(found, axis=1).mean(axis=0))
-            # One of them may be a mark on the frame.
-            if (tones[2:] - tones[:-2]).min(initial=most) >= most:
-                break
-        length = scene.grid.shape[axis]
-        across = place * scene.grid.shape[1 - axis] // 8
-        empty, full = (length if is_end else -1), length // 2
-        while abs(full - empty) > 1:
-            middle = (empty + full) // 2
-            empty, full = (empty, middle) if pixel(axis, middle, across).size else (middle, full)
-        inside = full - _FRINGE_PX if is_end else full + _FRINGE_PX
-        found.append(pixel(axis, min(max(inside, 0), length - 1), across))
-    return found
-
-
 def _read_rows_with_fill(scene: RasterSource, edge: list[Raster | None]) -> Raster | None:
     """Return evenly spaced rows of a scene, also first and last; None if no fill is at its edge."""
     rows, cols = scene.grid.shape
@@ -319,46 +249,3 @@ def _read_if_possible(scene: RasterSource, window: Window | None = None) -> Rast
         raise
     except RooftraceError:
         return None
-
-
-def _is_framed(edge: NDArray[Any], values: NDArray[Any]) -> bool:
-    """Return True if a dark or light frame surrounds an image, such as that of a scanned photo.
-
-    Unlike fill, a frame has the noise of the scanner, and is neither 0 nor the greatest value.
-
-    Args:
-        edge: (band, n) valid pixels along the edge of an image.
-        values: (band, m) valid pixels all over it.
-    """
-    if not edge.size or not values.size:
-        return False
-    tones = edge.mean(axis=0, dtype=np.float64)
-    middle = np.median(tones)
-    apart = np.quantile(np.abs(tones - middle), _FRAME_EDGE)
-    # Few edges are so even that the range of all values matters, which takes longer.
-    if apart > _FRAME_TONE * (float(values.max()) - float(values.min())):
-        return False
-    everywhere = values.mean(axis=0, dtype=np.float64)
-    low, high = np.percentile(everywhere, (0.1, 99.9))
-    most = _FRAME_TONE * (high - low)
-    return bool(
-        high > low
-        and min(middle - low, high - middle) <= _FRAME_EXTREME * (high - low)
-        and apart <= most
-        and np.mean(np.abs(everywhere - middle) <= most) <= _FRAME_MOST
-    )
-
-
-def _along_edge(valid: BoolArray) -> BoolArray:
-    """Return (y, x), True for valid pixels near nodata or the edge of the array.
-
-    Compression blurs those right beside nodata: in JPEG they are as dark as a frame.
-    """
-    inside = [
-        cv2.erode(
-            valid.view(np.uint8), np.ones((side, side), np.uint8), borderType=cv2.BORDER_CONSTANT,
-            borderValue=0,
-        )
-        for side in (_FRINGE_PX, _FRINGE_PX + 2)
-    ]  # fmt: skip
-    return np.not_equal(*inside)
