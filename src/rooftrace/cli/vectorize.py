@@ -1,7 +1,7 @@
 """`rooftrace vectorize`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -80,10 +80,6 @@ def vectorize(
             help="Separate touching buildings where they are narrow.",
         ),
     ] = None,
-    schema: Annotated[
-        Literal["overture"] | None,
-        option(_POLYGONS, metavar="overture", help="Name attributes as Overture Maps names them."),
-    ] = None,
     gsd: Gsd = None,
     crs: Crs = None,
     as_json: Json = False,
@@ -104,7 +100,7 @@ def vectorize(
         report = run_vectorize(
             mask, out, changes=changes, outline=outline, threshold=threshold,
             classes=classes or (), instances=instances, gsd_m=gsd,
-            crs=None if crs is None else parse_crs(crs), schema=schema, progress=progress,
+            crs=None if crs is None else parse_crs(crs), progress=progress,
         )  # fmt: skip
     if answered(report, as_json=as_json):
         return

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -375,7 +375,6 @@ def run_vectorize(
     instances: bool = False,
     gsd_m: float | None = None,
     crs: CRS | None = None,
-    schema: Literal["overture"] | None = None,
     progress: Progress | None = None,
 ) -> VectorizeReport:
     """Write the polygons of a raster, in memory that does not grow with its height.
@@ -391,7 +390,6 @@ def run_vectorize(
         instances: Whether every value above 0 is one building, which gets its own polygon.
         gsd_m: Metres per pixel, where the raster does not contain them.
         crs: Coordinate system of a raster that has a position but states none.
-        schema: See `write_footprints`.
 
     Raises:
         ConfigError: The result would replace an input; see also `open_mask`.
@@ -466,7 +464,6 @@ def run_vectorize(
     with found:
         notes = write_footprints(
             out, measured(), gsd_m=gsd_m or source.grid.gsd_m, legend=Legend(source.names),
-            schema=schema,
         )  # fmt: skip
         counts = tuple(
             ClassCount(

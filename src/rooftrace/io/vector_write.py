@@ -3,15 +3,13 @@
 Files do not depend on when or where they were written: the same polygons give the same bytes.
 """
 
-import json
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
@@ -21,7 +19,6 @@ from rooftrace.core.text import reason_of
 from rooftrace.core.types import Footprints, Polygons
 from rooftrace.io.legend import Grades, Legend
 from rooftrace.io.vector_exports import EXPORT_WRITERS
-from rooftrace.io.vector_formats import PARQUET
 from rooftrace.io.vector_read import VectorFile
 from rooftrace.io.vector_writers import LAYER_WRITERS, LayerChunk, LayerSettings, Notes
 
@@ -44,7 +41,6 @@ def write_footprints(
     *,
     gsd_m: float | None = None,
     legend: Legend | None = None,
-    schema: Literal["overture"] | None = None,
 ) -> tuple[str, ...]:
     """Write polygons with `Footprints.columns`; `id` counts from chunk to chunk.
 
@@ -57,7 +53,6 @@ def write_footprints(
             be empty.
         gsd_m: See `LayerSettings`.
         legend: Colours of the classes in the style of a GeoPackage, those of the mask.
-        schema: Names of the attributes; default those of `Footprints.columns`.
 
     Returns:
         Notes about the file for the user.
@@ -74,8 +69,6 @@ def write_footprints(
         for chunk in chain([first], rest):
             columns = chunk.columns()
             columns["id"] = columns["id"] + done
-            if schema == "overture":
-                columns = _overture_columns(columns, nested=vector_suffix(path) in PARQUET)
             yield LayerChunk(chunk.geometry, columns)
             done += len(chunk)
 
@@ -216,42 +209,6 @@ def check_vector_path(path: Path) -> None:
             f"{path}: the suffix {path.suffix!r} is not a vector format that can be written.",
             remedy=WRITABLE,
         )
-
-
-def _overture_columns(columns: Mapping[str, NDArray[Any]], *, nested: bool) -> dict[str, Any]:
-    """Return the attributes of buildings by the schema of Overture Maps.
-
-    https://docs.overturemaps.org/schema/reference/buildings/building
-    """
-    scores, ids = columns["score"].tolist(), columns["id"].tolist()
-    date = columns.get("imagery_date", np.full(len(ids), None, np.object_)).tolist()
-    model = columns.get("model", np.full(len(ids), None, np.object_)).tolist()
-    sources = [
-        [{
-            "property": "", "dataset": "rooftrace", "record_id": name and str(name),
-            "update_time": _moment(day), "confidence": None if score != score else score,
-        }]
-        for name, day, score in zip(model, date, scores)
-    ]  # fmt: skip
-    made = np.empty(len(ids), np.object_)
-    made[:] = sources if nested else [json.dumps(one) for one in sources]
-    nothing = np.full(len(ids), None, np.object_)
-    return {
-        "id": np.array([str(one) for one in ids], np.object_),
-        "version": np.ones(len(ids), np.int32),
-        "sources": made,
-        "subtype": nothing, "class": nothing,
-        "height": columns.get("height_m", np.full(len(ids), np.nan)),
-        "has_parts": np.zeros(len(ids), np.bool_),
-        "is_underground": np.zeros(len(ids), np.bool_),
-    }  # fmt: skip
-
-
-def _moment(date: str | None) -> str | None:
-    """Return a date as the moment that Overture asks for; None for months, years and periods."""
-    if date is None or "/" in date or len(date) < 10:
-        return None
-    return date if "T" in date else f"{date}T00:00:00Z"
 
 
 def vector_suffix(path: Path) -> str:

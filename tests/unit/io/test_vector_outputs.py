@@ -1,6 +1,5 @@
 """Each format that is written has the polygons, and opens as people expect."""
 
-import json
 import re
 import sqlite3
 from contextlib import closing
@@ -18,7 +17,7 @@ from pyproj import CRS
 from shapely.geometry import box
 
 from rooftrace.core.errors import ConfigError, ExportError
-from rooftrace.core.types import Footprints, GeoGrid, ResultProvenance, Window
+from rooftrace.core.types import Footprints, GeoGrid, Window
 from rooftrace.io import vector_exports
 from rooftrace.io.files import check_outputs
 from rooftrace.io.legend import Grades, Legend
@@ -303,22 +302,6 @@ def test_a_geopackage_carries_its_style(tmp_path: Path) -> None:
     # Other layers have no buildings.
     write_polygons(path, SHAPES, {"zone": np.ones(12)}, TOWN.crs)
     assert pyogrio.list_layers(path).tolist() == [["town", "Polygon"]]
-
-
-@pytest.mark.parametrize(("suffix", "date", "moment"), [
-    (".parquet", "2024-05-17", "2024-05-17T00:00:00Z"),
-    (".geojson", "2024-05-17T10:31:00Z", "2024-05-17T10:31:00Z"), (".gpkg", "2024-05", None),
-])  # fmt: skip
-def test_the_schema_of_overture(suffix: str, date: str, moment: str, tmp_path: Path) -> None:
-    path = tmp_path / f"town{suffix}"
-    given = replace(FOOTPRINTS, provenance=ResultProvenance(date))
-    write_footprints(path, [given], schema="overture")
-    found = gpd.read_parquet(path) if suffix == ".parquet" else gpd.read_file(path)
-    (source,) = json.loads(found["sources"][3]) if suffix == ".gpkg" else found["sources"][3]
-    assert [*source.values()][:4] == ["", "rooftrace", None, moment]
-    assert source["confidence"] == pytest.approx(float(FOOTPRINTS.score[3]))
-    assert list(found["id"]) == [str(n) for n in range(1, 13)]
-    assert {"version", "subtype", "class", "height"} <= {*found.columns}
 
 
 @pytest.mark.parametrize(
