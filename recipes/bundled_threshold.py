@@ -119,8 +119,8 @@ def report_test_places(path: Path) -> None:
         place = open_labelled(predictor, placed(given), None)
         with TemporaryDirectory() as scratch:
             scored = predict_set(predictor, place, Path(scratch) / "scored")
-            found = ThresholdSearchSet(predictor.bundle.spec, scored)
-            judged = found.match(level_of(predictor.bundle.spec.threshold), "test")
+            found = ThresholdSearchSet(predictor.bundle.spec, scored, "test")
+            judged = found.outcomes(level_of(predictor.bundle.spec.threshold))
         scores = {"before": judged.score}
         if calibration is not None:
             scores["after"] = calibration.apply(judged.score, judged.divided)

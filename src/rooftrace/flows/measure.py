@@ -164,7 +164,7 @@ def _measured(
             ]
             if output == "probabilities":
                 outcomes = (
-                    [one.match(level, "val") for one in searched]
+                    [one.outcomes(level) for one in searched]
                     if spec.is_binary
                     else [_outcomes(one, report) for one, report in zip(sets, reports)]
                 )
@@ -207,15 +207,8 @@ def _figures(report: EvalReport) -> dict[str, float]:
 
 def _outcomes(source: SceneSet, report: EvalReport) -> BuildingOutcomes:
     """Return the buildings of a report, none of them as a piece of a divided region."""
-    counts = [len(image.score) for image in report.images]
-    return BuildingOutcomes(
-        source.name, "val",
-        score=np.concatenate([np.zeros(0, np.float32), *(one.score for one in report.images)]),
-        right=np.concatenate([np.zeros(0, np.bool_), *(one.right for one in report.images)]),
-        divided=np.zeros(sum(counts), np.bool_),
-        scene=np.repeat(np.arange(len(counts)), counts),
-        scenes=len(counts),
-    )  # fmt: skip
+    scenes = [(one.score, one.right, np.zeros_like(one.right)) for one in report.images]
+    return BuildingOutcomes.of_scenes(source.name, "val", scenes)
 
 
 def with_int8(

@@ -4,7 +4,7 @@ The network runs once. The search then compares thresholds on the stored probabi
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rooftrace.core.errors import ConfigError, DataError
-from rooftrace.core.types import BoolArray, Floats, Footprints, Progress, Window
+from rooftrace.core.types import Floats, Progress, Window
 from rooftrace.flows.evaluate.evaluation import training_ground_notes
 from rooftrace.flows.evaluate.label_doubts import doubts_of
 from rooftrace.flows.evaluate.predictions import in_pixels
@@ -29,10 +29,10 @@ from rooftrace.flows.labelled_predictions import (
 )
 from rooftrace.io.gdal import number_polygons
 from rooftrace.labels.config import SourceConfig
-from rooftrace.labels.derived import Instances, building_instances, label_instances
+from rooftrace.labels.derived import building_instances, label_instances
 from rooftrace.labels.source import SceneSet
-from rooftrace.metrics.calibration import BuildingOutcomes, fit_calibration
-from rooftrace.metrics.objects import Labels, ObjectCounts, match_predicted
+from rooftrace.metrics.calibration import BuildingOutcomes, SceneOutcomes, fit_calibration
+from rooftrace.metrics.objects import match_predicted
 from rooftrace.metrics.pixel import (
     NEARLY_BEST,
     ThresholdCurve,
@@ -40,6 +40,7 @@ from rooftrace.metrics.pixel import (
     middle_of_plateau,
     plateau_of,
 )
+from rooftrace.metrics.resampling import share_of
 from rooftrace.models.bundle import check_bundle_path, write_bundle
 from rooftrace.models.spec import BundleSpec, Calibration, MeasuredMetrics, doubt_of
 from rooftrace.predict.model_set import (
@@ -49,7 +50,7 @@ from rooftrace.predict.model_set import (
     read_models,
     write_ensemble,
 )
-from rooftrace.predict.plan import AS_FOUND, SceneOptions
+from rooftrace.predict.plan import AS_FOUND, MIN_SCORE, SceneOptions
 from rooftrace.tiling.plan import PROB_ONE
 
 ThresholdMetric = Literal["dice", "iou", "f1", "iou_f1"]
@@ -67,62 +68,73 @@ _NEAR = tuple(round(step * PROB_ONE / 10) for step in range(-2, 3))
 
 SetFigures = dict[str, float]
 """Figures of one set at one threshold: IoU, Dice, precision and recall of pixels, IoU of calling
-all ground building, and F1 of buildings where these were drawn; NaN where one is not defined."""
+all ground building, and F1 of the buildings that `rooftrace predict` writes, where they were drawn;
+NaN where one is not defined."""
 
 
 class ThresholdSearchSet:
     """One set of data, with its counts so far."""
 
-    def __init__(self, spec: BundleSpec, scored: SetProbabilities) -> None:
+    def __init__(self, spec: BundleSpec, scored: SetProbabilities, part: str = "val") -> None:
         self.scored = scored
         self.curve: ThresholdCurve = scored.curve()
-        self._spec = spec
-        self._objects: dict[int, ObjectCounts] = {}
+        # All buildings are drawn, with the scores that a calibration is fitted to.
+        self._spec = spec.model_copy(update={"calibration": None})
+        self._part, self._labelled = part, 0
+        self._outcomes: dict[int, BuildingOutcomes] = {}
 
-    def figures(self, level: int) -> SetFigures:
-        """Return the known figures at a level."""
+    def figures(self, level: int, calibration: Calibration | None = None) -> SetFigures:
+        """Return the known figures of a model at a level, with its calibration."""
         names = ("iou", "dice", "precision", "recall")
         figures = {name: float(getattr(self.curve, name)()[level - 1]) for name in names}
-        figures["iou_all_building"] = self.curve.prevalence
-        objects = self._objects.get(level)
-        return figures | {"f1": math.nan if objects is None else objects.f1}
+        figures["iou_all_building"], figures["f1"] = self.curve.prevalence, math.nan
+        if (drawn := self._outcomes.get(level)) is not None:
+            kept = np.ones(len(drawn.score), np.bool_)
+            if calibration is not None:
+                kept = calibration.apply(drawn.score, drawn.divided) >= MIN_SCORE
+            matched, predicted = int((drawn.right & kept).sum()), int(kept.sum())
+            figures["f1"] = share_of(2 * matched, self._labelled + predicted)
+        return figures
+
+    def outcomes(self, level: int) -> BuildingOutcomes:
+        """Return the buildings that are drawn at a level, matched with the labels."""
+        self.draw([level])
+        return self._outcomes[level]
 
     def draw(self, levels: Sequence[int]) -> None:
-        """Draw the buildings at several levels and count them."""
-        wanted = [level for level in levels if level not in self._objects]
-        counts = dict.fromkeys(wanted, ObjectCounts())
-        for level, _, labelled, drawn, evaluated in self._drawn(wanted):
-            counts[level] += ObjectCounts.of(labelled, drawn, evaluated)
-        self._objects |= counts
-
-    def match(self, level: int, split: str) -> BuildingOutcomes:
-        """Match the buildings that are drawn at a level with the labels, and count them."""
-        counts = ObjectCounts()
-
-        def outcomes() -> Iterator[tuple[Footprints, Labels, BoolArray]]:
-            nonlocal counts
-            for _, buildings, labelled, drawn, evaluated in self._drawn([level]):
-                counts += ObjectCounts.of(labelled, drawn, evaluated)
-                yield buildings, *match_predicted(labelled, drawn, evaluated)
-
-        matched = BuildingOutcomes.of_scenes(self.scored.source.name, split, outcomes())
-        self._objects[level] = counts
-        return matched
-
-    def _drawn(
-        self, levels: Sequence[int]
-    ) -> Iterator[tuple[int, Footprints, Instances, Instances, BoolArray]]:
-        """Yield the buildings of each level, labelled and predicted numbers, and what counts."""
+        """Draw the buildings at several levels, and match them with the labels."""
+        found: dict[int, list[SceneOutcomes]] = {
+            level: [] for level in levels if level not in self._outcomes
+        }
+        if not found:
+            return
+        self._labelled = 0
         for scene, scored in zip(self.scored.source, self.scored):
             assert scene.label is not None
-            truth = scene.label.read()
-            is_building = truth.data == self._spec.building_class
+            is_building = scene.label.read().data == self._spec.building_class
             labelled = building_instances(is_building, label_instances(scene.label))
-            for level in levels:
+            for level, scenes in found.items():
                 made = footprints_at(self._spec, scene, scored, level, self.scored.images)
                 grid = scene.image.grid
                 drawn = number_polygons(in_pixels(made, grid), Window.whole(grid.shape))
-                yield level, made, labelled, drawn, scored.evaluated
+                numbers, right, count = match_predicted(labelled, drawn, scored.evaluated)
+                which = numbers.astype(np.int64) - 1
+                assert made.divided is not None
+                scenes.append((made.score[which], right, made.divided[which]))
+            self._labelled += count
+        for level, scenes in found.items():
+            name = self.scored.source.name
+            self._outcomes[level] = BuildingOutcomes.of_scenes(name, self._part, scenes)
+
+
+def fitted_at(
+    sets: Sequence[ThresholdSearchSet], level: int, protocol: str = ""
+) -> tuple[tuple[SetFigures, ...], Calibration | None, str]:
+    """Fit the calibration at a level, and return the figures of the sets with it, the calibration,
+    and the reason where none could be fitted.
+    """
+    calibration, reason = fit_calibration([one.outcomes(level) for one in sets], protocol=protocol)
+    return tuple(one.figures(level, calibration) for one in sets), calibration, reason
 
 
 def best_level(
@@ -146,9 +158,7 @@ def best_level(
         levels = sorted(tried)
         for one in sets:
             one.draw([*levels, before])
-        values = np.array(
-            [_mean_value([one.figures(level) for one in sets], metric) for level in levels]
-        )
+        values = np.array([_mean_value(fitted_at(sets, level)[0], metric) for level in levels])
         best = middle_of_best(values)
         if halving < halvings:
             around = levels[max(best - 1, 0) : best + 2]
@@ -335,9 +345,8 @@ def choose_threshold(
     Raises:
         DataError: No pixel of a set is predicted and labelled as a building.
     """
-    had, spec = spec.calibration, spec.model_copy(update={"calibration": None})
     before, near = level_of(spec.threshold), None if start is None else level_of(start.threshold)
-    sets = [ThresholdSearchSet(spec, one) for one in scored]
+    sets = [ThresholdSearchSet(spec, one, data.part) for one in scored]
     for one in sets:
         check_buildings(one.curve.prevalence > 0, one.scored.source)
     if keep or (near is not None and is_small):
@@ -346,27 +355,27 @@ def choose_threshold(
     else:
         after, levels, values = best_level(sets, metric, before, near)
     if near is not None and not is_small:
-        f1 = np.array([[one.figures(level)["f1"] for one in sets] for level in levels]).mean(1)
-        least = np.mean([one.figures(before)["f1"] for one in sets])
+        f1 = np.array(
+            [[figures["f1"] for figures in fitted_at(sets, level)[0]] for level in levels]
+        ).mean(axis=1)
+        least = np.mean([one.figures(before, spec.calibration)["f1"] for one in sets])
         # Where F1 falls everywhere, the best of all is taken.
         values = values - (f1 < (least if least_f1 is None else least_f1))
         good = np.flatnonzero(values >= values.max() - NEARLY_BEST).tolist()
         after = min((levels[i] for i in good), key=lambda one: abs(one - near))
-    outcomes = []
     for one in sets:
-        outcomes.append(one.match(after, data.part))
-        one.draw([before])
+        one.draw([before, after])
         data.advance(len(one.scored))
-    at_before, at_after = (tuple(one.figures(level) for one in sets) for level in (before, after))
-    calibration, reason = fit_calibration(outcomes, protocol=protocol)
+    at_after, calibration, reason = fitted_at(sets, after, protocol)
     chosen = f"{protocol}; the threshold was chosen on these images by their {metric}"
     if start is not None and is_small:
         chosen = f"{protocol}; the threshold is that of {start.name}"
         calibration = calibration or start.calibration
+        at_after = tuple(one.figures(after, calibration) for one in sets)
     notes = list(data.scale_notes(spec.gsd_m))
     if reason:
         kept = "" if calibration is None else "; that of the start model is kept"
-        if calibration is None and had is not None:
+        if calibration is None and spec.calibration is not None:
             kept = "; the new model is without the one it had"
         notes.append(f"no calibration was fitted to the buildings of whole images: {reason}{kept}")
     if spec.metrics and not keep:
@@ -382,7 +391,9 @@ def choose_threshold(
     return ThresholdReport(
         out=out, metric=metric, before=spec.threshold,
         after=spec.threshold if keep else threshold_at(after),
-        names=data.names, figures_before=at_before, figures_after=at_after,
+        names=data.names,
+        figures_before=tuple(one.figures(before, spec.calibration) for one in sets),
+        figures_after=at_after,
         thresholds=tuple(map(threshold_at, levels)), curve=tuple(values.tolist()),
         calibration=calibration,
         metrics=metrics,

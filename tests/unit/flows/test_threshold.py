@@ -11,6 +11,8 @@ from PIL import Image
 
 from bright_squares import SIDE, write_squares
 from rooftrace.core.errors import ConfigError, DataError
+from rooftrace.flows.evaluate.predictions import of_model
+from rooftrace.flows.evaluate.run import EvalOptions, compare_with_labels
 from rooftrace.flows.labelled_predictions import (
     LabelledSets,
     check_threshold_data,
@@ -135,6 +137,31 @@ def test_the_calibration_is_of_the_new_threshold(bundle: Path, tmp_path: Path) -
     images = np.stack([np.array(Image.open(p)) for p in sorted((folder / "images").iterdir())])
     squares_above = (images[:, 10::SIDE, 10::SIDE, 0] >= level_of(report.after)).sum()
     assert fitted.objects == squares_above > (images[:, 10::SIDE, 10::SIDE, 0] >= 128).sum()
+
+
+def test_the_f1_of_a_model_is_that_of_the_buildings_that_it_writes(tmp_path: Path) -> None:
+    folder = squares(tmp_path / "data", 8, limit=170)
+    bundle = write_tiny_bundle(tmp_path / "brightness.rooftrace", threshold=0.4)
+    data, out = SourceConfig(path=str(folder)), tmp_path / "calibrated.rooftrace"
+    rng = np.random.default_rng(1)
+    for path in (folder / "masks").iterdir():
+        mask = np.array(Image.open(path))
+        for row, col in np.ndindex(5, 5):
+            if rng.random() < 1 / 4:
+                mask[row * SIDE : (row + 1) * SIDE, col * SIDE : (col + 1) * SIDE] = 0
+        Image.fromarray(mask).save(path)
+    for metric in ("iou", "f1"):
+        report = run_threshold(
+            bundle, [data], out, metric=metric, keep=metric == "iou", precision="fp32"
+        )
+        # The calibration leaves out dark squares, which are never buildings.
+        before, after = (one[0]["f1"] for one in (report.figures_before, report.figures_after))
+        assert before + 0.1 < after
+        for model, f1 in ((bundle, before), (out, after)):
+            predictor = load(model, precision="fp32")
+            scenes = open_labelled(predictor, data, None)
+            (evaluated,) = compare_with_labels([of_model(predictor)], scenes, EvalOptions())
+            assert evaluated.objects.f1 == f1
 
 
 def test_too_little_data_keeps_threshold_and_calibration(bundle: Path, tmp_path: Path) -> None:

@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rooftrace.core.types import Footprints
 from rooftrace.metrics.calibration import (
     FITS,
     LEAST_OBJECTS,
@@ -68,16 +66,10 @@ def test_the_pieces_of_divided_regions_have_an_intercept_of_their_own() -> None:
 
 
 def test_an_outcome_has_the_score_and_the_kind_of_its_building() -> None:
-    def buildings(score: list[float], divided: list[bool]) -> Footprints:
-        squares = np.array([shapely.box(n, 0, n + 1, 1) for n in range(len(score))], np.object_)
-        areas = np.ones(len(score))
-        return Footprints(squares, np.float32(score), areas, None, divided=np.array(divided))
-
-    three = buildings([0.5, 0.6, 0.7], [True, False, True])
     made = BuildingOutcomes.of_scenes("a", "val", [
-        (three, np.int32([1, 3]), np.array([True, False])),
-        (buildings([0.9], [False]), np.int32([]), np.array([], bool)),
-        (buildings([0.8], [False]), np.int32([1]), np.array([True])),
+        (np.float32([0.5, 0.7]), np.array([True, False]), np.array([True, True])),
+        (np.float32([]), np.array([], bool), np.array([], bool)),
+        (np.float32([0.8]), np.array([True]), np.array([False])),
     ])  # fmt: skip
     assert made.score == pytest.approx([0.5, 0.7, 0.8])
     assert made.right.tolist() == [True, False, True]

@@ -55,7 +55,7 @@ def test_what_is_cut_by_nodata_is_neither_right_nor_wrong() -> None:
     assert (turned.labelled, turned.predicted, turned.matched) == (2, 1, 1)
     # A calibration learns from the same objects.
     for sides, expected in (((labelled, predicted), [5]), ((predicted, labelled), [2])):
-        numbers, right = match_predicted(*sides, valid)
+        numbers, right, _ = match_predicted(*sides, valid)
         assert (numbers.tolist(), right.tolist()) == (expected, [True])
 
 
