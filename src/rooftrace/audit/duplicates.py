@@ -426,7 +426,7 @@ def duplicate_findings(
         pairs = confirm(pairs, thumbnails_a)
     pairs = _nearest_first(pairs)
     parts = [(part_of or {}).get(one.id, "") for one in facts_a]
-    order = np.array([PARTS.index(part) if part else -1 for part in parts])
+    order = np.array([PARTS.index(part) if part in PARTS else -1 for part in parts])
     one, other = order[pairs.first], order[pairs.second]
     # Images of no part are not used, or are divided.
     is_inside = (one == other) | (one < 0) | (other < 0)

@@ -1,7 +1,14 @@
-"""The finding that images of one part of a set show ground of images of another part."""
+"""Ground that images of several parts of the data show: one rule for `inspect` and `split`.
 
-from collections.abc import Mapping
-from itertools import combinations
+Where all images are georeferenced, their outlines decide. Otherwise the images themselves are
+compared, also rotated or mirrored; all are taken to have one scale.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
 
 from rooftrace.audit.facts import MOST_IDS, Finding
 from rooftrace.audit.keypoints import (
@@ -13,54 +20,120 @@ from rooftrace.audit.keypoints import (
 )
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import list_first
+from rooftrace.core.types import Ints
+from rooftrace.labels.scene_extents import Lonlat, SceneExtents, outline_of
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
-from rooftrace.labels.split import PARTS
 
 _MOST_KEYPOINTS = 50_000
 """Maximum number of keypoints of all scenes; it limits the time of the comparison to seconds."""
 
 
-def overlap_finding(source: SceneSet, part_of: Mapping[str, str]) -> Finding | None:
-    """Return the finding `leakage.overlap` on scenes that share ground across parts, if any.
-
-    The images are compared, not their georeference; all are taken to have one scale. Its ids are
-    those of the pairs, the most similar first: the scene of the later part, then the other.
+@dataclass(frozen=True)
+class SharedGround:
+    """Images that show ground of images of an earlier part.
 
     Args:
-        part_of: Part of each scene id.
+        text: Their number in each part, such as `1 of 2 images of val show ground of images of
+            train`.
+        pairs: Ids of an image of the later part and of one of the earlier, the most similar first.
+        tested: Names of the later parts.
+        count: Number of the images of later parts.
+        is_by_place: Whether the georeference decided.
     """
-    scenes, _ = thin_keypoints(map_entries(source, _detect), _MOST_KEYPOINTS)
-    members = {
-        part: [n for n, entry in enumerate(source.entries) if part_of.get(entry.id) == part]
-        for part in PARTS
-    }
-    clauses, pairs, leaked = [], [], set()
-    for earlier, later in combinations(PARTS, 2):
-        first, second = members[later], members[earlier]
-        found = match_scenes([scenes[n] for n in first], [scenes[n] for n in second])
-        shown = {first[one.first] for one in found}
-        if shown:
-            clauses.append(
-                f"{len(shown)} of {len(first)} images of {later} show ground of images of {earlier}"
-            )
-        leaked |= {(later, number) for number in shown}
-        pairs += [(one.share, first[one.first], second[one.second]) for one in found]
+
+    text: str
+    pairs: tuple[tuple[str, str], ...]
+    tested: str
+    count: int
+    is_by_place: bool
+
+    def finding(self, key: str) -> Finding:
+        """Return the finding, whose ids are those of the pairs."""
+        way = "block" if self.is_by_place else "group, or --by block if they are georeferenced"
+        return Finding(
+            key,
+            "warning",
+            self.text,
+            f"They overlap, or are copies. The scores on {self.tested} are too good. Examples: "
+            f"{list_first([' and '.join(pair) for pair in self.pairs], 3)}.",
+            f"Leave them out of {self.tested}, or divide the images by place: rooftrace split "
+            f"--by {way}.",
+            tuple(name for pair in self.pairs[: MOST_IDS // 2] for name in pair),
+            self.count,
+        )
+
+
+def shared_ground(
+    parts: Mapping[str, SceneSet], *, compare_images: bool = True
+) -> SharedGround | None:
+    """Return the images that show ground of images of an earlier part; None without any.
+
+    Args:
+        parts: Images by the name of their part, from the first, which is trained on, to the last.
+        compare_images: Whether images are read where not all are georeferenced.
+    """
+    names = [scene_id for source in parts.values() for scene_id in source.ids]
+    starts = np.cumsum([0, *map(len, parts.values())])
+    members = {part: np.arange(*ends) for part, ends in zip(parts, pairwise(starts.tolist()))}
+    outlines = [one for source in parts.values() for one in map_entries(source, _outline)]
+    known = [one for one in outlines if one is not None]
+    is_by_place = len(known) == len(names) > 0
+    if not (is_by_place or compare_images):
+        return None
+    match = _by_place(known) if is_by_place else _by_image(parts.values())
+    clauses, pairs = [], []
+    leaked: dict[str, set[int]] = {}
+    for earlier, later in combinations(parts, 2):
+        found = match(members[later], members[earlier])
+        if found:
+            shown = {number for _, number, _ in found}
+            of = f"{len(shown)} of {len(members[later])} images of {later}"
+            clauses.append(f"{of} show ground of images of {earlier}")
+            leaked.setdefault(later, set()).update(shown)
+            pairs += found
     if not pairs:
         return None
-    pairs.sort(key=lambda pair: (-pair[0], *pair[1:]))
-    names = [(source.entries[one].id, source.entries[other].id) for _, one, other in pairs]
-    tested = " and ".join(sorted({part for part, _ in leaked}, key=PARTS.index))
-    return Finding(
-        "leakage.overlap",
-        "warning",
+    return SharedGround(
         "; ".join(clauses),
-        f"They overlap, or are copies. The scores on {tested} are too good. Examples: "
-        f"{list_first([' and '.join(pair) for pair in names], 3)}.",
-        f"Leave them out of {tested}, or divide the images by place: rooftrace split --by group, "
-        "or --by block if they are georeferenced.",
-        tuple(name for pair in names[: MOST_IDS // 2] for name in pair),
-        len(leaked),
+        tuple((names[one], names[other]) for _, one, other in sorted(pairs)),
+        " and ".join(part for part in parts if part in leaked),
+        sum(map(len, leaked.values())),
+        is_by_place,
     )
+
+
+_Match = Callable[[Ints, Ints], list[tuple[float, int, int]]]
+"""Function (images of a part, images of an earlier part) that returns pairs with the same ground,
+each after its unlikeness."""
+
+
+def _by_place(outlines: Sequence[Lonlat]) -> _Match:
+    extents = SceneExtents.of(outlines)
+
+    def match(first: Ints, second: Ints) -> list[tuple[float, int, int]]:
+        numbers = np.arange(len(outlines))
+        nearest = extents.nearest(np.isin(numbers, first), np.isin(numbers, second), 0.0)
+        return [(0.0, one, int(nearest[one])) for one in first.tolist() if nearest[one] >= 0]
+
+    return match
+
+
+def _by_image(sources: Iterable[SceneSet]) -> _Match:
+    detected = [one for source in sources for one in map_entries(source, _detect)]
+    scenes, _ = thin_keypoints(detected, _MOST_KEYPOINTS)
+
+    def match(first: Ints, second: Ints) -> list[tuple[float, int, int]]:
+        found = match_scenes([scenes[n] for n in first], [scenes[n] for n in second])
+        return [(-one.share, int(first[one.first]), int(second[one.second])) for one in found]
+
+    return match
+
+
+def _outline(source: SceneSet, entry: SceneEntry) -> Lonlat | None:
+    try:
+        return outline_of(source.open_scene(entry).image.grid)
+    except RooftraceError:
+        return None
 
 
 def _detect(source: SceneSet, entry: SceneEntry) -> Keypoints:

@@ -23,13 +23,13 @@ from rooftrace.audit.facts import (
 )
 from rooftrace.audit.measure import measure_set
 from rooftrace.audit.offset import estimate_offsets, offset_findings
-from rooftrace.audit.overlaps import overlap_finding
+from rooftrace.audit.overlaps import shared_ground
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift, estimate_scale
 from rooftrace.core.report import Report
 from rooftrace.core.text import plain_number, plural
 from rooftrace.core.types import Progress
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import own_split
+from rooftrace.labels.split import PARTS, Split, own_split
 
 _LEAST_FLAT = 0.02
 """Share of an image from which unmarked nodata matters."""
@@ -421,6 +421,7 @@ def run_audit(
     source: SceneSet,
     against: SceneSet | None = None,
     *,
+    split: Split | None = None,
     progress: Progress | None = None,
 ) -> Audit:
     """Measure every scene of a set, and of another set to compare it with.
@@ -431,10 +432,11 @@ def run_audit(
         source: The set, usually the training data.
         against: The set to compare with, usually the images that the model is for. It needs no
             labels.
+        split: Parts of the set; default the data's own, see `labels.split.own_split`.
         progress: Function called with the number of finished scenes and the number of all scenes.
     """
-    own = own_split(source.ids)
-    if own is not None:
+    own = split or own_split(source.ids)
+    if own is not None and split is None:
         note = own.own_note(source.name, "finetune and train use them.")
         source = replace(source, notes=(*source.notes, note))
     total = sum(_count(s) for s in (source, against) if s is not None)
@@ -451,10 +453,15 @@ def run_audit(
             part_of=None if own is None else own.part_of,
         ),
     ]
-    overlap = None if own is None else overlap_finding(source, own.part_of)
-    copies = {finding.key: finding.count for finding in found}.get("copies.parts", 0)
-    if overlap is not None and overlap.count > copies:
-        found.append(overlap)
+    copies = {finding.key: finding.count for finding in found}
+    listed = {} if own is None else own.parts
+    ordered = [part for part in dict.fromkeys((*PARTS, *listed)) if part in listed]
+    parts = {part: source.subset(listed[part]) for part in ordered}
+    sets = {} if second is None else {"this set": first.source, "the other set": second.source}
+    for key, some in (("parts", parts), ("across", sets)):
+        shared = shared_ground(some)
+        if shared is not None and shared.count > copies.get(f"copies.{key}", 0):
+            found.append(shared.finding(f"leakage.{'overlap' if key == 'parts' else key}"))
     comparison = None
     if second is not None:
         # Of the other set they are notes, because nothing is trained on it.

@@ -27,6 +27,10 @@ def inspect(
         Path | None,
         typer.Option(metavar="DATA", help="Set to compare with, such as the test images."),
     ] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Split file whose parts are checked for shared ground."),
+    ] = None,
     out: Annotated[Path | None, out_option("HTML page to write.")] = None,
     against_settings: Annotated[
         list[str] | None,
@@ -43,7 +47,7 @@ def inspect(
     second = None if against is None else source_config(against, against_settings)
     with bar("inspect", counted("images"), hidden=as_json) as progress:
         audit = run_inspect(
-            data, second, out, progress=progress,
+            data, second, out, split=split, progress=progress,
             bands=images.bands, stretch=images.stretch or "auto",
         )  # fmt: skip
     if as_json:

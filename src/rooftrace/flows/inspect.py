@@ -28,6 +28,7 @@ from rooftrace.io.pixels import prepare
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
+from rooftrace.labels.split import Split, read_split
 
 _RGB = ("red", "green", "blue")
 
@@ -37,6 +38,7 @@ def run_inspect(
     against: SourceConfig | None = None,
     out: Path | None = None,
     *,
+    split: Path | None = None,
     bands: str | None = None,
     stretch: str = "auto",
     progress: Callable[[int, int], None] | None = None,
@@ -47,12 +49,14 @@ def run_inspect(
         data: Configuration of the set, of any kind, with or without labels.
         against: Configuration of a set to compare with, such as the images to predict.
         out: HTML file to write; None to write none.
+        split: Split file of the set; default the data's own parts.
         bands: Bands of the images of both sets, by number or name; default: all bands.
         stretch: Way in which values are stretched to 8 bits; `auto` without `bands` leaves them as
             they are.
 
     Raises:
-        ConfigError: `out` is a folder, or its name is not that of an HTML file.
+        ConfigError: `out` is a folder, or its name is not that of an HTML file; `split` is no
+            split file.
         DataError: The data cannot be opened. Problems of single images or labels are findings.
         ExportError: The page cannot be written.
     """
@@ -63,7 +67,11 @@ def run_inspect(
         prepared = partial(_prepared, bands, stretch)
         source = source.mapped(prepared)
         other = None if other is None else other.mapped(prepared)
-    audit = run_audit(source, other, progress=progress)
+    parts = None
+    if split is not None:
+        matched = read_split(split).match(source.ids, path=split, data=data.path)
+        parts = Split(parts=matched.parts)
+    audit = run_audit(source, other, split=parts, progress=progress)
     if out is not None:
         write_atomically(out, audit_page(audit).encode())
     return audit

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import confirm, hash_of, near_duplicates, strips_of, thumbnail_of
+from rooftrace.audit.overlaps import shared_ground
 from rooftrace.core.arrays import components
 from rooftrace.core.errors import SplitError
 from rooftrace.core.text import plural
@@ -127,7 +128,7 @@ def divide_scenes(
         split, note = _apart(split, source, extents, gap_m)
         notes.append(note)
     else:
-        notes.append(_shared_ground_note(split, summaries))
+        notes.append(_shared_ground_note(split, source, duplicates))
     return split.model_copy(
         update={
             "block_m": block_m,
@@ -310,21 +311,11 @@ def _chosen(ids: Sequence[str], keep: NDArray[np.bool_]) -> tuple[str, ...]:
     return tuple(sorted(ids[index] for index in np.flatnonzero(keep).tolist()))
 
 
-def _shared_ground_note(split: Split, summaries: Sequence[SceneSummary]) -> str:
+def _shared_ground_note(split: Split, source: SceneSet, compare_images: bool) -> str:
     """Return a note on ground that several parts show, in a split that is not by block."""
-    georeferenced = [(one.id, one.outline) for one in summaries if one.outline is not None]
-    if not georeferenced:
+    parts = {part: source.subset(ids) for part, ids in split.parts.items()}
+    shared = shared_ground(parts, compare_images=compare_images)
+    if shared is None:
         return ""
-    extents = SceneExtents.of([outline for _, outline in georeferenced])
-    part_of = split.part_of
-    shared = held_out = 0
-    for name in ("val", "test"):
-        part = np.array([part_of[scene_id] == name for scene_id, _ in georeferenced])
-        held_out += int(part.sum())
-        shared += int(extents.near(part, ~part, 0.0).sum())
-    if not shared:
-        return ""
-    return (
-        f"{shared} of {held_out} validation and test images show ground that another part also "
-        "shows, so scores will be too high. Divide with --by block."
-    )
+    way = "block" if shared.is_by_place else "group, or by block if they are georeferenced"
+    return f"{shared.text}, so scores will be too high. Divide with --by {way}."

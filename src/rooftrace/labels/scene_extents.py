@@ -131,21 +131,24 @@ class SceneExtents:
 
         With a gap of 0, these are scenes that share ground; a common edge does not count.
         """
-        found = np.zeros(len(self.shapes), dtype=bool)
+        return np.asarray(self.nearest(some, others, gap_m) >= 0)
+
+    def nearest(self, some: BoolArray, others: BoolArray, gap_m: float) -> NDArray[np.intp]:
+        """Return (n,) the nearest of `others` for each of those that are `near`, else -1."""
+        found = np.full(len(self.shapes), -1, np.intp)
         for number in np.unique(self.plane):
-            mine = np.flatnonzero(some & (self.plane == number))
-            theirs = self.shapes[others & (self.plane == number)]
+            mine, theirs = (np.flatnonzero(of & (self.plane == number)) for of in (some, others))
             if not len(mine) or not len(theirs):
                 continue
-            asked = self.shapes[mine]
+            asked, beside = self.shapes[mine], self.shapes[theirs]
             if gap_m == 0:
-                asked, theirs = _shrunk(asked), _shrunk(theirs)
+                asked, beside = _shrunk(asked), _shrunk(beside)
             # The reach is above 0, since touching shapes have distance 0.
             reach = max(gap_m * _STRETCH, 1e-9)
-            hit, _ = shapely.STRtree(theirs).query_nearest(
+            hit, of = shapely.STRtree(beside).query_nearest(
                 asked, max_distance=reach, all_matches=False
             )
-            found[mine[hit]] = True
+            found[mine[hit]] = theirs[of]
         return found
 
 

@@ -1,5 +1,6 @@
 """Near-duplicates become findings."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -11,10 +12,12 @@ from PIL import Image
 from rooftrace.audit.duplicates import duplicate_findings, phash
 from rooftrace.audit.facts import LabelFacts, SceneFacts
 from rooftrace.audit.report import run_audit
+from rooftrace.flows.inspect import run_inspect
+from rooftrace.flows.split import run_split
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import own_split
+from rooftrace.labels.split import SplitOptions, own_split
 from town import generate_scene
 
 
@@ -103,7 +106,23 @@ def test_overlapping_images_of_two_parts_are_a_finding(tmp_path: Path) -> None:
     for part, pictures in parts.items():
         written(tmp_path / part / "images", pictures)
         written(tmp_path / part / "masks", {n: one[..., 0] // 200 for n, one in pictures.items()})
-    findings = run_audit(open_source(SourceConfig(path=str(tmp_path)))).findings
-    (found,) = [one for one in findings if one.key.startswith(("leakage", "copies"))]
-    assert found.title == "1 of 2 images of val show ground of images of train"
-    assert (found.key, found.ids, found.count) == ("leakage.overlap", ("valid/b", "train/a"), 1)
+    title = "1 of 2 images of val show ground of images of train"
+    audits = {"overlap": run_audit(open_source(SourceConfig(path=str(tmp_path))))}
+    train, valid = (open_source(SourceConfig(path=str(tmp_path / part))) for part in parts)
+    audits["across"] = run_audit(train, valid)
+    for key, audit in audits.items():
+        (found,) = [one for one in audit.findings if one.key.startswith(("leakage", "copies"))]
+        assert (found.key, found.count) == (f"leakage.{key}", 1)
+    assert found.title == "1 of 2 images of the other set show ground of images of this set"
+    for part in parts:
+        shutil.copytree(tmp_path / part, tmp_path / "flat", dirs_exist_ok=True)
+    file = tmp_path / "split.json"
+    file.write_text('{"val": ["b", "c"], "train": ["a"]}', encoding="utf-8")
+    data = SourceConfig(path=str(tmp_path / "flat"))
+    by_file = {one.key: one for one in run_inspect(data, split=file).findings}["leakage.overlap"]
+    by_folder = {one.key: one for one in audits["overlap"].findings}["leakage.overlap"]
+    assert by_file.title == by_folder.title == title
+    assert (by_file.ids, by_folder.ids) == (("b", "a"), ("valid/b", "train/a"))
+    split = run_split(data, tmp_path / "made.json", SplitOptions(val=0.4, test=0.3))
+    (note,) = [one for one in split.notes if "so scores will be too high" in one]
+    assert note.endswith("Divide with --by group, or by block if they are georeferenced.")

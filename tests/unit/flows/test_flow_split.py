@@ -119,8 +119,8 @@ def test_by_block_no_ground_is_in_two_parts(tiles: SourceConfig, tmp_path: Path)
 def test_ground_in_two_parts_is_noted(tiles: SourceConfig, tmp_path: Path) -> None:
     made = run_split(tiles, tmp_path / "s.json", SplitOptions(val=0.2, test=0.2))
     (note,) = made.notes
-    assert "show ground that another part also shows" in note
-    assert "--by block" in note
+    assert "32 of 42 images of test show ground of images of train; " in note
+    assert note.endswith("Divide with --by block.")
 
 
 def test_without_a_place_there_are_no_blocks(grouped: SourceConfig, tmp_path: Path) -> None:
