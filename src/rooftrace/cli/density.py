@@ -69,7 +69,7 @@ def density(
         Path | None,
         option(
             _DENSE, metavar="CSV",
-            help="CSV with the columns image and label, on which the threshold is fitted.",
+            help="CSV with the columns image and label (sparse or dense), to fit the threshold.",
         ),
     ] = None,
     threshold: Annotated[
@@ -284,18 +284,16 @@ def _print_dates(report: DatesReport) -> None:
 def _print_images(report: ImagesReport) -> None:
     fit = report.threshold.fit
     if fit is not None:
-        sparse, dense = report.threshold.sparse, report.threshold.dense
-        say(f"{dense} at a share of {report.threshold.threshold:.4f} or more")
+        say(f"dense at a share of {report.threshold.threshold:.4f} or more")
         say(
             f"balanced accuracy {fit.balanced_accuracy:.3f}, {fit.leave_one_out:.3f} on examples "
             "left out"
         )
-        width = max(len(sparse), len(dense))
         for name, as_sparse, as_dense in (
-            (sparse, fit.sparse_as_sparse, fit.sparse_as_dense),
-            (dense, fit.dense_as_sparse, fit.dense_as_dense),
+            ("sparse", fit.sparse_as_sparse, fit.sparse_as_dense),
+            ("dense ", fit.dense_as_sparse, fit.dense_as_dense),
         ):
-            say(f"labelled {name:{width}}  {as_sparse:6} classified {sparse}  {as_dense:6} {dense}")
+            say(f"labelled {name}  {as_sparse:6} classified sparse  {as_dense:6} dense")
     _print_classes(report.classes, report.threshold)
     say(", ".join(map(str, report.files)))
 
@@ -304,7 +302,7 @@ def _print_classes(classes: dict[str | None, int], threshold: DensityThreshold) 
     counts = ", ".join(
         f"{count} {name or 'without a class'}" for name, count in classes.items() if name or count
     )
-    say(f"{counts}; {threshold.dense}: built-up share of {threshold.threshold:.3g} or more")
+    say(f"{counts}; dense: built-up share of {threshold.threshold:.3g} or more")
 
 
 def _shown(value: float | None, form: str) -> str:

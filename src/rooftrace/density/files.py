@@ -62,25 +62,22 @@ class DensityThreshold(Config):
 
     Args:
         threshold: Smallest built-up share that is dense.
-        sparse, dense: Names of the two classes.
         fit: Quality of the fit; None where the threshold was given.
     """
 
     threshold: Share
-    sparse: str = "sparse"
-    dense: str = "dense"
     fit: ThresholdFit | None = None
 
     def classes(self, share: Floats) -> NDArray[np.object_]:
         """Return the class of each share; None where the share is NaN."""
-        known = np.where(share >= self.threshold, self.dense, self.sparse).astype(np.object_)
+        known = np.where(share >= self.threshold, "dense", "sparse").astype(np.object_)
         known[np.isnan(share)] = None
         return known
 
     def counts(self, share: Floats) -> dict[str | None, int]:
         """Return the number of shares by class; None counts those that are NaN."""
         names = self.classes(share.ravel()).tolist()
-        return {name: names.count(name) for name in (self.dense, self.sparse, None)}
+        return {name: names.count(name) for name in ("dense", "sparse", None)}
 
     def percent(self, share: float, digits: int) -> str:
         """Return a share as text, with more digits where it would round onto a limit of classes."""
@@ -238,7 +235,7 @@ def _key(
     threshold: DensityThreshold, grades: Grades = SHARE_GRADES
 ) -> list[tuple[str, Colour | None]]:
     """Return the entries of the legend."""
-    dense = f"{threshold.dense}: {threshold.threshold * 100:.3g}% and more"
+    dense = f"dense: {threshold.threshold * 100:.3g}% and more"
     unseen, *shares = [(label, colour) for label, _, colour in grades.steps]
     return [*shares, unseen, (dense, None)]
 

@@ -42,16 +42,16 @@ def test_few_examples_are_noted_and_too_few_refused() -> None:
     _, notes = fit_threshold(np.array([0.1, 0.2, 0.5, 0.6]), np.array([0, 0, 1, 1], bool))
     assert len(notes) == 2
     assert "fewer than 10" in notes[0]
-    with pytest.raises(LabelError, match="1 example is labelled 'dense'"):
+    with pytest.raises(LabelError, match="1 example is labelled dense"):
         fit_threshold(np.array([0.1, 0.2, 0.5]), np.array([0, 0, 1], bool))
 
 
 def test_written_and_read(tmp_path: Path) -> None:
     shares = np.linspace(0, 1, 20)
-    found, _ = fit_threshold(shares, shares > 0.5, sparse_name="village", dense_name="town")
+    found, _ = fit_threshold(shares, shares > 0.5)
     found.write(tmp_path / "t.json")
     assert read_threshold(tmp_path / "t.json") == found
-    assert found.classes(np.array([0.9, 0.1, np.nan])).tolist() == ["town", "village", None]
+    assert found.classes(np.array([0.9, 0.1, np.nan])).tolist() == ["dense", "sparse", None]
     assert DEFAULT_THRESHOLD.classes(np.array([0.2, 0.19])).tolist() == ["dense", "sparse"]
 
 

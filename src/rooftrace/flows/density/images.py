@@ -88,9 +88,8 @@ def fit_images(
     """Fit the threshold on labelled masks; write it to OUT.json, and their shares to OUT.csv.
 
     Args:
-        labels: CSV with the columns `image` (a path relative to `data` or to the CSV) and `label`,
-            which has two values. Unless these are sparse and dense, the label whose images have the
-            larger mean share is dense.
+        labels: CSV with the columns `image` (a path relative to `data` or to the CSV) and `label`:
+            `sparse` or `dense`.
         out, building, progress: See `run_by_image`.
 
     Raises:
@@ -102,14 +101,10 @@ def fit_images(
     check_outputs([Path(f"{stem}.csv"), Path(f"{stem}.json")], [labels, *masks])
     shares = _shares(masks, building, progress)
     known = np.isfinite(shares)
-    names = np.array([label for _, label in rows], np.object_)
-    notes = [] if known.all() else [f"{(~known).sum()} masks have no valid pixel and are ignored."]
-    sparse, dense = _order(names[known], shares[known], labels)
-    if {sparse, dense} != {"sparse", "dense"}:
-        notes.append(f"{dense!r} is used as the denser label: its images have the larger shares.")
-    threshold, fit_notes = fit_threshold(
-        shares[known], names[known] == dense, sparse_name=sparse, dense_name=dense
-    )
+    dense = np.array([label == "dense" for _, label in rows])
+    unseen = plural(int((~known).sum()), "mask")
+    notes = [] if known.all() else [f"{unseen} without a valid pixel left out."]
+    threshold, fit_notes = fit_threshold(shares[known], dense[known])
     report = _report([image for image, _ in rows], shares, threshold, stem, (*notes, *fit_notes))
     path = Path(f"{stem}.json")
     threshold.write(path)
@@ -187,11 +182,11 @@ def _read_labels(path: Path) -> list[tuple[str, str]]:
         )
     seen: set[str] = set()
     for number, (image, label) in enumerate(rows, 2):
-        if not image or not label or image in seen:
+        if not image or label not in ("sparse", "dense") or image in seen:
             raise LabelError(
                 f"Line {number} of {path} has the image {image!r} and the label {label!r}; "
-                "expected both, and each image once.",
-                remedy="Complete the line, or remove it.",
+                "expected sparse or dense, and each image once.",
+                remedy="Correct the line, or remove it.",
             )
         seen.add(image)
     return rows
@@ -205,24 +200,6 @@ def _find(image: str, data: Path, labels: Path) -> Path:
         f"The mask {image!r} of {labels} is neither in {data} nor beside the table.",
         remedy="Write paths in the column image relative to one of them, with endings.",
     )
-
-
-def _order(
-    names: NDArray[np.object_], shares: NDArray[np.float64], labels: Path
-) -> tuple[str, str]:
-    """Return the names of the sparser and of the denser label."""
-    found = sorted(set(names.tolist()))
-    if len(found) != 2:
-        raise LabelError(
-            f"{labels} has {plural(len(found), 'label')} among its masks with a valid pixel: "
-            f"{found}; expected two.",
-            remedy="Use two labels, such as sparse and dense.",
-        )
-    one, other = found
-    if found == ["dense", "sparse"]:
-        return "sparse", "dense"
-    larger = shares[names == other].mean() >= shares[names == one].mean()
-    return (one, other) if larger else (other, one)
 
 
 _MIN_EXAMPLES = 10
@@ -239,9 +216,7 @@ def balanced_accuracy(dense: BoolArray, called: BoolArray) -> float:
     return float(np.mean([called[dense].mean(), (~called)[~dense].mean()]))
 
 
-def fit_threshold(
-    shares: Floats, dense: BoolArray, *, sparse_name: str = "sparse", dense_name: str = "dense"
-) -> tuple[DensityThreshold, tuple[str, ...]]:
+def fit_threshold(shares: Floats, dense: BoolArray) -> tuple[DensityThreshold, tuple[str, ...]]:
     """Return the threshold with the best balanced accuracy.
 
     Where several thresholds are equally good, it is the middle of the widest gap between two
@@ -250,7 +225,6 @@ def fit_threshold(
     Args:
         shares: (n,) built-up shares, 0..1.
         dense: (n,) True for dense examples; at least two of each class.
-        sparse_name, dense_name: Names of the two classes.
 
     Returns:
         The threshold, and notes for the user.
@@ -258,11 +232,11 @@ def fit_threshold(
     Raises:
         LabelError: A class has fewer than two examples.
     """
-    counts = {dense_name: int(dense.sum()), sparse_name: int((~dense).sum())}
+    counts = {"dense": int(dense.sum()), "sparse": int((~dense).sum())}
     for name, count in counts.items():
         if count < 2:
             raise LabelError(
-                f"{count} example{'s are' if count != 1 else ' is'} labelled {name!r}; a "
+                f"{count} example{'s are' if count != 1 else ' is'} labelled {name}; a "
                 "threshold needs two or more of each class.",
                 remedy=f"Label more images; a reliable fit needs {_MIN_EXAMPLES} of each class.",
             )
@@ -280,7 +254,7 @@ def fit_threshold(
         dense_as_dense=int((dense & called).sum()),
     )
     notes = [
-        f"only {plural(count, 'example is', 'examples are')} labelled {name!r}: with fewer than "
+        f"only {plural(count, 'example is', 'examples are')} labelled {name}: with fewer than "
         f"{_MIN_EXAMPLES} the threshold is unreliable."
         for name, count in counts.items()
         if count < _MIN_EXAMPLES
@@ -289,12 +263,10 @@ def fit_threshold(
     if least <= most:
         between = int(((shares >= least) & (shares <= most)).sum())
         notes.append(
-            f"the classes overlap: the smallest share of {dense_name!r} is {least:.1%}, the "
-            f"largest of {sparse_name!r} is {most:.1%}, and {between} of {len(shares)} examples "
-            "lie between them."
+            f"the classes overlap: the smallest share of dense is {least:.1%}, the largest of "
+            f"sparse is {most:.1%}, and {between} of {len(shares)} examples lie between them."
         )
-    found = DensityThreshold(threshold=threshold, sparse=sparse_name, dense=dense_name, fit=fit)
-    return found, tuple(notes)
+    return DensityThreshold(threshold=threshold, fit=fit), tuple(notes)
 
 
 def _best(shares: Floats, dense: BoolArray) -> float:
