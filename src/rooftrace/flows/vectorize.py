@@ -21,13 +21,13 @@ from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural, size_text
 from rooftrace.core.types import Footprints, GeoGrid, Progress, Raster, RasterSource, Window
 from rooftrace.io.companions import predicted_file
-from rooftrace.io.files import prepare_folder
+from rooftrace.io.files import prepare_folder, read_head
 from rooftrace.io.georeferenced import check_crs, in_crs
 from rooftrace.io.legend import BUILDING_NAMES, NODATA, Legend, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints
-from rooftrace.labels.mask_values import instance_numbers
+from rooftrace.labels.mask_values import instance_numbers, without_blur
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.footprints import ValidOutline
 from rooftrace.vector.prepare import MIN_MARKER_PX, MaskRecord, OutlineStyle, VectorOptions
@@ -144,17 +144,21 @@ def open_mask(
     *,
     threshold: float | None = None,
     classes: Sequence[str] = (),
+    option: str = "--class",
     progress: OnBlock | None = None,
 ) -> MaskInput:
     """Decide how a raster is to be read. Reads a mask as a whole to find its values.
 
     Fractions are probabilities, and so are bytes where a threshold is given. In a mask 0 is the
     background; of two values without 0, the smaller is. A mask with one other value shows
-    buildings. In a mask with several values each value is a class, and 255 is nodata.
+    buildings. In a mask with several values each value is a class, and 255 is nodata; shades along
+    the edges of 0 and 255, as JPEG makes them, are rounded to one of both.
 
     Args:
         threshold: Smallest probability that is a building; default 0.5.
         classes: Values or names of the classes to trace; default all.
+        option: Name of the option that gave `classes`, for messages; a mask may lack the class of
+            `--building`.
 
     Raises:
         LabelError: The values are neither classes nor probabilities.
@@ -170,8 +174,8 @@ def open_mask(
     if source.dtype.kind == "f" or threshold is not None:
         if classes:
             raise ConfigError(
-                f"--class was given, but {path} is read as probabilities of buildings.",
-                remedy="Remove --class, or give a mask without --threshold.",
+                f"{option} was given, but {path} is read as probabilities of buildings.",
+                remedy=f"Remove {option}, or give a mask without --threshold.",
             )
         return _probability_input(source, threshold)
     count = np.zeros(256, np.int64)
@@ -180,7 +184,12 @@ def open_mask(
         count += np.bincount(values[raster.valid], minlength=256)
         if progress is not None:
             progress(window.area_px)
-    return _mask_input(source, np.flatnonzero(count).tolist(), read_categories(path), classes)
+    present, names = np.flatnonzero(count).tolist(), read_categories(path)
+    if len(present) > 2 and not (names or classes):
+        sharp = without_blur(source, read_head(path, 3))
+        if sharp is not source:
+            return replace(_mask_input(source, [0, NODATA], (), (), option), source=sharp)
+    return _mask_input(source, present, names, classes, option)
 
 
 def _probability_input(source: RasterFile, threshold: float | None) -> MaskInput:
@@ -204,12 +213,13 @@ def _probability_input(source: RasterFile, threshold: float | None) -> MaskInput
 
 
 def _mask_input(
-    source: RasterFile, present: list[int], names: tuple[str, ...], wanted: Sequence[str]
-) -> MaskInput:
+    source: RasterFile, present: list[int], names: tuple[str, ...], wanted: Sequence[str],
+    option: str,
+) -> MaskInput:  # fmt: skip
     """Return how to read a mask, given its values and the names of its classes."""
     notes = []
     has_zero, present = 0 in present, [value for value in present if value]
-    if not present and source.nodata[0]:
+    if not (present or names) and source.nodata[0]:
         notes.append(
             f"{source.name} has only background, and declares {source.nodata[0]:g} as "
             "nodata; if that is a class, unset it: gdal_edit.py -unsetnodata FILE"
@@ -219,7 +229,7 @@ def _mask_input(
             f"{source.name} has {len(present)} different values; for a mask without names of "
             f"classes, at most {_MAX_CLASSES} were expected.",
             remedy="If they are probabilities, or JPEG has blurred black and white, add "
-            "--threshold 0.5; if some are classes, select them: --class 3",
+            f"--threshold 0.5; if some are classes, select them: {option} 3",
         )
     if len(present) > 1 and NODATA in present:
         present.remove(NODATA)
@@ -228,9 +238,9 @@ def _mask_input(
         ground = present.pop(0)
         notes.append(
             f"{source.name} has no 0: {ground} is read as the background and {present[0]} as "
-            f"buildings; if {ground} is the buildings, add --class {ground}"
+            f"buildings; if {ground} is the buildings, add {option} {ground}"
         )
-    chosen = [_value_of(text, present, names, source.name) for text in wanted] or present
+    chosen = [_value_of(text, present, names, source.name, option) for text in wanted] or present
     table = np.zeros(256, np.uint8)
     if len(names) <= 2 and len(chosen) <= 1:
         # A single class of any value on a background.
@@ -245,7 +255,7 @@ def _mask_input(
     if not building:
         notes.append(
             f"{source.name}: none of the classes {', '.join(called[v] for v in chosen)} is named "
-            f"building, so no polygon gets a regular outline. For one alone: --class {chosen[-1]}"
+            f"building, so no polygon gets a regular outline. For one alone: {option} {chosen[-1]}"
         )
     return MaskInput(
         source, tuple(sorted(set(chosen))), called, next(iter(building), None), table, None,
@@ -253,16 +263,17 @@ def _mask_input(
     )  # fmt: skip
 
 
-def _value_of(text: str, present: list[int], names: tuple[str, ...], name: str) -> int:
+def _value_of(text: str, present: list[int], names: tuple[str, ...], name: str, option: str) -> int:
     folded = [known.casefold() for known in names]
     value = folded.index(text.casefold()) if text.casefold() in folded else None
     if value is None and text.isdecimal():
         value = int(text)
-    if value in present:
+    may_lack = option == "--building"
+    if value is not None and (value in present or (may_lack and 0 < value < NODATA)):
         return value
     shown = [f"{v} ({names[v]})" if v < len(names) else str(v) for v in present]
     raise ConfigError(
-        f"--class received {text!r}, which is not in {name}; expected one of "
+        f"{option} received {text!r}, which is not in {name}; expected one of "
         f"{', '.join(shown) or 'no classes'}.",
         remedy="Give one of these values or names.",
     )

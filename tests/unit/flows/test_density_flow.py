@@ -435,7 +435,7 @@ def test_which_class_is_buildings(files: Path, tmp_path: Path) -> None:
         run_density([path], tmp_path / "x")
     assert "--building" in several.value.remedy
     assert run_density([path], tmp_path / "x", building="2").total.built_up_share == 0.5
-    with pytest.raises(ConfigError, match="index of a class"):
+    with pytest.raises(ConfigError, match="building received 'roof', which is not in"):
         run_density([path], tmp_path / "x", building="roof")
 
     frame = gpd.read_file(files / "truth.gpkg")

@@ -20,6 +20,7 @@ from rooftrace.core.errors import (
 )
 from rooftrace.core.types import GeoGrid, Window
 from rooftrace.flows import vectorize as vectorize_inputs
+from rooftrace.flows.density.images import run_by_image
 from rooftrace.flows.vectorize import VectorizeReport, run_vectorize
 from rooftrace.io.legend import Legend
 from rooftrace.io.masks import mask_sink
@@ -66,6 +67,19 @@ def test_a_mask_of_buildings_in_any_format(tmp_path: Path, data: np.ndarray, mor
     assert (building.name, building.class_id, building.polygons) == ("building", 1, 2)
     assert building.area_m2 == pytest.approx(AREA_PX / 4, rel=2e-3)
     assert report.regularized is None
+
+
+def test_a_mask_that_jpeg_has_blurred(tmp_path: Path) -> None:
+    mask = np.zeros((200, 300), np.uint8)
+    mask[41:123, 53:157] = 255
+    Image.fromarray(mask).save(tmp_path / "m.jpg", quality=60)
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "m.jpg")))) > 9
+    report = run_vectorize(tmp_path / "m.jpg", tmp_path / "out.geojson")
+    assert [(one.name, one.polygons) for one in report.classes] == [("building", 1)]
+    found = geopandas.read_file(tmp_path / "out.geojson")
+    assert shapely.area(found.geometry).sum() == pytest.approx(82 * 104, rel=0.01)
+    shares = run_by_image(tmp_path / "m.jpg", tmp_path / "table").shares
+    assert shares == pytest.approx([82 * 104 / 60_000], rel=0.01)
 
 
 def test_polygons_are_no_mask(tmp_path: Path) -> None:

@@ -188,7 +188,8 @@ def _of_image(
                 remedy="Give the layer of buildings, too.",
             )
         built, observed = _regions(mask, plane, progress)
-        return SeenGround(crs, place, built, built=built, observed=observed)
+        notes = mask.source.notes
+        return SeenGround(crs, place, built, built=built, observed=observed, notes=notes)
     buildings = read_buildings(polygons, building, mask, layer, value)
     assert buildings.crs is not None
     if mask is None:
@@ -212,7 +213,11 @@ def _of_image(
     centres = np.asarray(shapely.points(centres_of(outlined)))
     counted[shapely.STRtree(centres).query(observed, "intersects")[1]] = True
     return replace(
-        ground, counted=counted, built=built, observed=observed, notes=(*buildings.notes, *said)
+        ground,
+        counted=counted,
+        built=built,
+        observed=observed,
+        notes=(*mask.source.notes, *buildings.notes, *said),
     )
 
 

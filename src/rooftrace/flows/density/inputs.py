@@ -17,6 +17,7 @@ from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons, Progress, Window
 from rooftrace.density.accumulate import centres_of
 from rooftrace.flows.predict.run_folder import mask_beside
+from rooftrace.flows.vectorize import MaskInput, open_mask
 from rooftrace.io.companions import holds_results, predicted_labels
 from rooftrace.io.files import check_exists, prepare_folder
 from rooftrace.io.gdal import number_polygons
@@ -37,8 +38,6 @@ from rooftrace.io.reproject import (
 from rooftrace.io.vector_formats import check_city_model, is_vector_file, ogr2ogr_input
 from rooftrace.io.vector_layers import is_comparison, text_column
 from rooftrace.io.vector_read import ReadCounts, VectorFile
-from rooftrace.labels.config import LabelConfig
-from rooftrace.labels.mask_values import LabelFile, LabelRule
 from rooftrace.vector.compare import MAP_WORDS
 from rooftrace.vector.footprints import square_metres_per_px
 from rooftrace.vector.match import first_of_equal
@@ -46,10 +45,6 @@ from rooftrace.vector.prepare import MaskRecord
 from rooftrace.vector.trace_blocks import BlockPolygonizer
 
 Mask8 = NDArray[np.uint8]
-
-_BLOCK_PX = 2**24
-_BAND_PX = 512
-"""Rows of a block are a multiple of this, so that no tile of a GeoTIFF is read twice."""
 
 _SAME_AREA, _MANY = 0.01, 5
 """Largest relative difference of the area that a prediction wrote from that of its outline; least
@@ -72,87 +67,68 @@ class MaskFile:
     """A mask that is read in blocks of whole rows: 1 is building, 0 is not, NODATA is unknown.
 
     Args:
-        label: Reader of its class indices.
+        building_class: Class index of buildings in the mask.
         class_name: Name of this class; its index where the mask names no classes.
         outlines: (n,) buildings in pixels that are drawn in place of those of the mask.
     """
 
     path: Path
-    label: LabelFile
+    source: MaskInput
     building_class: int
     class_name: str
     outlines: Polygons | None = None
 
     @classmethod
     def of(cls, path: Path, building: str | None = None) -> MaskFile:
-        """Open the mask of a file.
+        """Open the mask of a file, see `open_mask`.
 
         Args:
-            building: Index or name of the class of buildings. By default, it is the class called
-                building where the mask names several classes, otherwise 1, or 255 where the mask
-                has no 1.
+            building: Value or name of the class of buildings. By default, it is the class called
+                building where the mask has several.
 
         Raises:
-            ConfigError: `building` is neither an index nor a name of a class.
+            ConfigError: The mask has no class `building`.
+            LabelError: It is not known which class is that of buildings.
         """
-        file = open_raster(path, palette="indices")
+        if open_raster(path, palette="indices").nodata[0] == 0:
+            raise LabelError(
+                f"The mask {path} has the nodata value 0, which is the background.",
+                remedy=_BACKGROUND_IS_NODATA,
+            )
         names = read_categories(path)
-        rule, index = LabelConfig().rule(), _class_index(building, names)
-        if index is not None:
-            is_class = file.nodata[0] in {*range(NODATA)} - {0, index}
-            unknown = (int(file.nodata[0] or 0),) if is_class else ()
-            rule = LabelRule(tuple(map(str, range(NODATA))), None, unknown)
-        elif file.nodata[0] == NODATA and open_raster(path).bands > 1:
-            # Class indices with a colour table, as rooftrace writes them: without a building the
-            # file has no 1, and its 255 is no building either.
-            rule = LabelRule(rule.classes, values=((0, 0), (1, 1)))
-        index = index or 1
-        name = names[index] if index < len(names) else str(index)
-        return cls(path, LabelFile(path, rule, file.grid, path.name), index, name)
+        if building is None and len(names) > 2:
+            building = next((one for one in names if one.casefold() in BUILDING_NAMES), None)
+        wanted = () if building is None else (building,)
+        try:
+            source = open_mask(path, classes=wanted, option="--building")
+        except LabelError as error:
+            raise LabelError(error.message, remedy=_NO_MASK) from error
+        index = source.classes[0] if wanted else source.building
+        if index is None:
+            listed = ", ".join(source.names[one] for one in source.classes)
+            raise LabelError(
+                f"The mask {path} has the classes {listed}; none is called building.",
+                remedy=_NO_MASK,
+            )
+        name = building or "1"
+        if name.isdecimal() and int(name) < len(names):
+            name = names[int(name)]
+        return cls(path, source, index, name)
 
     @property
     def grid(self) -> GeoGrid:
-        return self.label.grid
+        return self.source.grid
 
     def blocks(self, progress: Progress | None = None) -> Iterator[tuple[Window, Mask8]]:
-        """Yield windows that partition the mask, from top to bottom, with their values.
-
-        Raises:
-            LabelError: A value is no class.
-        """
-        whole = Window.whole(self.grid.shape)
-        rows = max(_BLOCK_PX // self.grid.width // _BAND_PX, 1) * _BAND_PX
-        for window in whole.strips(rows):
-            try:
-                mask = self.label.read(window)
-            except LabelError as error:
-                is_nodata = open_raster(self.path, palette="indices").nodata[0] == 0
-                remedy = _BACKGROUND_IS_NODATA if is_nodata else _NO_MASK
-                raise LabelError(error.message, remedy=remedy) from error
-            built = mask.data == self.building_class
+        """Yield windows that partition the mask, from top to bottom, with their values."""
+        total = self.grid.height * self.grid.width
+        for window, mask, *_ in self.source.blocks():
+            built = mask == self.building_class
             if self.outlines is not None:
                 built = number_polygons(self.outlines, window) > 0
-            yield window, np.where(mask.valid, built.view(np.uint8), np.uint8(NODATA))
+            yield window, np.where(mask == NODATA, mask, built.view(np.uint8))
             if progress is not None:
-                progress(window.row_stop * window.width, whole.area_px)
-
-
-def _class_index(building: str | None, names: Sequence[str]) -> int | None:
-    """Return the index of a class of a mask that names its classes, or none; None by default."""
-    folded = [name.casefold() for name in names]
-    if building is None:
-        known = [folded.index(name) for name in BUILDING_NAMES if name in folded]
-        return known[0] if known and len(names) > 2 else None
-    if building.casefold() in folded[1:]:
-        return folded.index(building.casefold(), 1)
-    if building.isdecimal() and 0 < int(building) < NODATA:
-        return int(building)
-    listed = f"one of {', '.join(names[1:])}, or " if names[1:] else ""
-    raise ConfigError(
-        f"--building received {building!r}; for a mask, expected {listed}the index of a class, "
-        f"1 to {NODATA - 1}.",
-        remedy="Inspect the mask's values, for instance: gdalinfo -hist MASK",
-    )
+                progress(window.row_stop * window.width, total)
 
 
 def trace_regions(

@@ -140,7 +140,8 @@ def run_density(
         if gsd_m is None and file.grid.crs is None:
             record = MaskRecord.read(mask)
             gsd_m = record.gsd_m if record is not None and record.is_of(file.grid) else None
-        buildings, notes = None, mask_notes(inputs, mask, polygons, min_area_m2)
+        buildings = None
+        notes = [*file.source.notes, *mask_notes(inputs, mask, polygons, min_area_m2)]
         if polygons is not None:
             buildings = read_buildings(polygons, building, file, layer)
             file, said = buildings.shares_of(file)
