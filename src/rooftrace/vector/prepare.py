@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -366,11 +365,10 @@ FootprintRecords = NDArray[np.void]
 def encode_pairs(
     records: FootprintRecords, raw: Polygons, proposed: Polygons, start: int = 0
 ) -> bytes:
-    """Return polygons (n,) and their replacements (n,) as bytes, and note in the records where
-    they lie; the first one at offset `start`.
+    """Return polygons (n,) and their replacements (n,) as WKB, and note in the records where they
+    lie; the first one at offset `start`.
     """
-    encoded: list[bytes] = shapely.to_wkb(proposed).tolist()
-    pairs = [*chain.from_iterable(zip(encode_staircases(raw), encoded, strict=True))]
+    pairs = shapely.to_wkb(np.stack([raw, proposed], axis=1)).reshape(-1).tolist()
     offsets = np.cumsum([start, *map(len, pairs)])
     records["raw"], records["proposed"], records["stop"] = (
         offsets[:-1:2], offsets[1::2], offsets[2::2],
@@ -381,75 +379,6 @@ def encode_pairs(
     records["bounds"][:, :2] = np.nextafter(low, np.float32(-np.inf))
     records["bounds"][:, 2:] = np.nextafter(high, np.float32(np.inf))
     return b"".join(pairs)
-
-
-_MARK = b"\2"
-"""First byte of a polygon in steps; that of WKB is 0 or 1."""
-
-_RING = np.dtype([("first", "<i4", 2), ("count", "<u4")])
-"""First corner of a ring, as x and y, and number of its corners, of which the last is the first."""
-
-_MAX_STEP = 127
-
-
-def encode_staircases(polygons: Polygons) -> list[bytes]:
-    """Return polygons (n,) as bytes, for `decode_staircases`.
-
-    A polygon is stored as the first corner of each ring and the steps from corner to corner. One
-    that is not on whole pixels, or that has a long edge, is stored as WKB.
-    """
-    if not len(polygons) or shapely.is_empty(polygons).any():
-        return list(shapely.to_wkb(polygons))
-    _, xy, (rings, parts) = shapely.to_ragged_array(polygons)
-    step = np.diff(xy, axis=0, prepend=0)
-    step[rings[:-1]] = 0
-    rough = (xy != np.rint(xy)) | (np.abs(step) > _MAX_STEP)
-    is_rough = np.logical_or.reduceat(rough[:, 0] | rough[:, 1], rings[parts[:-1]])
-    heads = np.zeros(len(rings) - 1, _RING)
-    heads["first"], heads["count"] = xy[rings[:-1]], np.diff(rings)
-    steps = np.delete(step, rings[:-1], axis=0).astype(np.int8).tobytes()
-    head = heads.tobytes()
-    # Each ring has one step less than corners.
-    corner = (2 * (rings[parts] - parts)).tolist()
-    ring = (_RING.itemsize * parts).tolist()
-    records = np.empty(len(polygons), np.object_)
-    records[is_rough] = shapely.to_wkb(polygons[is_rough])
-    for number in np.flatnonzero(~is_rough).tolist():
-        own = slice(ring[number], ring[number + 1])
-        count = parts[number + 1] - parts[number]
-        records[number] = (
-            _MARK + int(count).to_bytes(4, "little") + head[own]
-            + steps[corner[number] : corner[number + 1]]
-        )  # fmt: skip
-    return list(records)
-
-
-def decode_staircases(records: NDArray[np.object_]) -> Polygons:
-    """Return the polygons (n,) of the records of `encode_staircases`."""
-    polygons = np.empty(len(records), np.object_)
-    in_steps = np.array([one[:1] == _MARK for one in records], np.bool_)
-    polygons[~in_steps] = shapely.from_wkb(records[~in_steps])
-    if not in_steps.any():
-        return polygons
-    counts, heads, steps = [], [], []
-    for one in records[in_steps]:
-        count = int.from_bytes(one[1:5], "little")
-        stop = 5 + count * _RING.itemsize
-        counts.append(count)
-        heads.append(one[5:stop])
-        steps.append(one[stop:])
-    ring = np.frombuffer(b"".join(heads), _RING)
-    rings = np.append(0, np.cumsum(ring["count"], dtype=np.int64))
-    step = np.zeros((rings[-1], 2), np.int64)
-    is_first = np.zeros(len(step), np.bool_)
-    is_first[rings[:-1]] = True
-    step[~is_first] = np.frombuffer(b"".join(steps), np.int8).reshape(-1, 2)
-    # A ring ends where it began, so that the next one begins at the difference of both.
-    step[is_first] = np.diff(ring["first"], axis=0, prepend=0)
-    xy = np.cumsum(step, axis=0).astype(np.float64)
-    parts = np.append(0, np.cumsum(counts))
-    polygons[in_steps] = shapely.from_ragged_array(shapely.GeometryType.POLYGON, xy, (rings, parts))
-    return polygons
 
 
 TAG = "ROOFTRACE"

@@ -29,7 +29,7 @@ from rooftrace.core.arrays import components
 from rooftrace.core.parallel import Workers, in_order
 from rooftrace.core.types import BoolArray, Floats, Ints, Polygons
 from rooftrace.io.spill_file import SpillFile
-from rooftrace.vector.prepare import FootprintRecords, decode_staircases, encode_pairs
+from rooftrace.vector.prepare import FootprintRecords, encode_pairs
 from rooftrace.vector.simplify import GRID_PX, MIN_IOU, resembles
 from rooftrace.vector.trace import Columns, ring_vertices
 
@@ -293,7 +293,7 @@ def _change(
 
 
 def _encoded(records: FootprintRecords, spill: SpillFile) -> tuple[Polygons, Polygons]:
-    """Return the raw polygons (n,) as `encode_staircases` makes them, and the proposed as WKB."""
+    """Return the raw and the proposed polygons (n,) as WKB."""
     raw = spill.read_bytes(records["raw"], records["proposed"])
     return raw, spill.read_bytes(records["proposed"], records["stop"])
 
@@ -326,7 +326,7 @@ def _candidates(
 
 
 def _neighbours(
-    number: Ints, pairs: Ints, raw_encoded: Polygons, proposed_wkb: Polygons, reach_px: float
+    number: Ints, pairs: Ints, raw_wkb: Polygons, proposed_wkb: Polygons, reach_px: float
 ) -> Ints:
     """Return (2, k) numbers of the footprints whose pixels are within `reach_px`; if that is 0, of
     those of which one, raw or proposed, overlaps the other's proposal.
@@ -334,9 +334,9 @@ def _neighbours(
     Args:
         number: (n,) numbers of the footprints.
         pairs: (2, m) pairs of indices to examine.
-        raw_encoded, proposed_wkb: (n,) encoded polygons.
+        raw_wkb, proposed_wkb: (n,) polygons.
     """
-    raw = decode_staircases(raw_encoded)
+    raw = shapely.from_wkb(raw_wkb)
     # An index of edges makes comparisons faster, but some of those below not by what it takes.
     shapely.prepare(raw[shapely.get_num_coordinates(raw) > (0 if reach_px else 256)])
     a, b = pairs
@@ -371,7 +371,7 @@ def _groups(count: int, one: Ints, other: Ints) -> Iterator[Ints]:
 def _changed(
     group: Ints,
     records: FootprintRecords,
-    raw_encoded: Polygons,
+    raw_wkb: Polygons,
     proposed_wkb: Polygons,
     area_m2: Callable[[Polygons], Floats],
     change: Callable[[Polygons, Polygons], Polygons],
@@ -379,7 +379,7 @@ def _changed(
     """Return the footprints of a group whose outlines change, with their records and polygons as
     `encode_pairs` makes them.
     """
-    raw, proposed = decode_staircases(raw_encoded), shapely.from_wkb(proposed_wkb)
+    raw, proposed = shapely.from_wkb(raw_wkb), shapely.from_wkb(proposed_wkb)
     outlines = change(raw, proposed)
     changed = ~shapely.equals_exact(outlines, proposed)
     raw, outlines, records = raw[changed], outlines[changed], records[changed]
