@@ -49,6 +49,9 @@ _MOST_SAMPLED = 6_000
 _PIXEL_UNITS = 8
 """Units of a pixel where a map shows a tile on 512 pixels, as MapLibre does."""
 
+_CELL_SQUARES = 16
+"""Least side of the cells, each with a building in a sample, in sides of the squares."""
+
 
 def _on_web_mercator(path: Path, degrees: Polygons) -> Polygons:
     """Return (n,) polygons in EPSG:3857 of those in degrees."""
@@ -88,7 +91,8 @@ def tile_zooms(geometry: Polygons, gsd_m: float | None) -> tuple[int, int, int]:
     lowest = min(max(floor(-log2(max(4 * side, 1e-9))), 0), highest)
     wide = np.sqrt(np.median(shapely.area(geometry))) / WORLD_M * _EXTENT / _PIXEL_UNITS
     whole = min(max(ceil(-1 - log2(max(wide, 1e-9))), lowest), highest)
-    while whole < highest and np.bincount(_tiles(_centres(geometry), whole)).max() > _MOST_IN_TILE:
+    centres = _centres(geometry)
+    while whole < highest and np.bincount(_tiles(centres, whole)).max() > _MOST_IN_TILE:
         whole += 1
     return lowest, whole, highest
 
@@ -105,18 +109,20 @@ def _tiles(centres: Floats, zoom: int) -> Ints:
     return np.unique(col << 32 | row, return_inverse=True)[1]
 
 
-def sample(area: Floats, centres: Floats, zoom: int) -> tuple[Ints, Ints, float]:
+def sample(area: Floats, centres: Floats, zoom: int) -> tuple[Ints, Ints, Floats]:
     """Return which polygons stand for all at a zoom.
 
     They cover as much ground as all, wherever one looks: large ones are there as they are, and of
     smaller ones some, as squares of one size, each as probable as its area is large. Systematic
-    sampling along a Z-order curve (W. G. Madow 1949) spreads them.
+    sampling along a Z-order curve (W. G. Madow 1949) spreads them. Where it chooses none, as of a
+    village far from a town, the largest one has a square, too.
 
     Args:
         area, centres: (n,) areas and (n, 2) centres, where the side of the map is 1.
 
     Returns:
-        Indices of the large ones and of the smaller ones, and the side of their squares.
+        Indices of the large ones, those of the smaller ones in ascending order, and (smaller, 4)
+        bounds of their squares, none of which reaches past the edge of the map.
     """
     fullest = np.bincount(_tiles(centres, zoom), area).max()
     square = max(fullest / _MOST_SAMPLED, (_PIXEL_UNITS / (_EXTENT << zoom)) ** 2)
@@ -124,7 +130,17 @@ def sample(area: Floats, centres: Floats, zoom: int) -> tuple[Ints, Ints, float]
     x, y = (centres[small] * 2**31).astype(np.int64).T
     small = small[np.argsort(interleave_bits(x, y, 31), kind="stable")]
     steps = np.ceil(np.cumsum(area[small]) / square)
-    return large, small[np.diff(steps, prepend=0) > 0], float(np.sqrt(square))
+    is_shown = area >= square
+    is_shown[small[np.diff(steps, prepend=0) > 0]] = True
+    side = float(np.sqrt(square))
+    cell = _tiles(centres, max(floor(-log2(_CELL_SQUARES * side)), 0))
+    left = np.flatnonzero((np.bincount(cell, is_shown) == 0)[cell])
+    left = left[np.lexsort((-area[left], cell[left]))]
+    is_shown[left[np.diff(cell[left], prepend=-1) != 0]] = True
+    is_shown[large] = False
+    small = np.flatnonzero(is_shown)
+    middle = np.clip(centres[small], side / 2, 1 - side / 2)
+    return large, small, np.concatenate([middle - side / 2, middle + side / 2], axis=1)
 
 
 _TILE_DIGITS = {"area_m2": 1, "perimeter_m": 1, "orientation_deg": 1}
@@ -162,13 +178,10 @@ def write_pmtiles(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk])
         )  # fmt: skip
         return file
 
-    samples, centres = [], _centres(geometry)
+    samples, centres, area = [], _centres(geometry), shapely.area(geometry) / WORLD_M**2
     for zoom in range(lowest, whole):
-        large, small, side = sample(shapely.area(geometry) / WORLD_M**2, centres, zoom)
-        # No square reaches past the edge of the map, as of buildings at 180°.
-        middle = np.clip(centres[small], side / 2, 1 - side / 2)
-        corner = np.concatenate([middle - side / 2, middle + side / 2], axis=1)
-        squares = np.asarray(shapely.box(*((corner - 0.5) * WORLD_M).T), np.object_)
+        large, small, bounds = sample(area, centres, zoom)
+        squares = np.asarray(shapely.box(*((bounds - 0.5) * WORLD_M).T), np.object_)
         rows = np.concatenate([large, small])
         part = LayerChunk(
             np.concatenate([geometry[large], squares]),

@@ -15,7 +15,7 @@ from shapely import affinity
 from rooftrace.core.errors import ExportError
 from rooftrace.core.types import Footprints
 from rooftrace.io import pmtiles
-from rooftrace.io.pmtiles import tile_zooms
+from rooftrace.io.pmtiles import sample, tile_zooms
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import write_footprints, write_layer, write_polygons
 from rooftrace.io.vector_writers import LayerChunk, LayerSettings
@@ -93,6 +93,17 @@ def test_a_sample_stands_for_all_where_tiles_would_be_heavy(
         )
         assert len(of) == 1600 if zoom == 15 else 60 <= len(of) <= 300
         assert shapely.area(tiles["geometry"]).sum() == pytest.approx(given.area_m2.sum(), rel=0.05)
+
+
+def test_a_village_far_from_a_town_has_a_square() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.concatenate(
+        [rng.uniform(0.5, 0.5002, (100_000, 2)), rng.uniform(0.7, 0.7001, (9, 2))]
+    )
+    area = np.full(len(centres), (0.1 / 40_000_000) ** 2)
+    area[-1] *= 2
+    _, small, bounds = sample(area, centres, 6)
+    assert (small[-1], len(bounds)) == (len(centres) - 1, len(small))
 
 
 @pytest.mark.parametrize("least_m", [0.01, 0.5])

@@ -536,7 +536,7 @@ class VectorTiles:
 
     def __init__(self, outlines: Outlines) -> None:
         self.outlines = outlines
-        self._samples: dict[int, tuple[NDArray[np.int8], float]] = {}
+        self._samples: dict[int, tuple[NDArray[np.int32], Floats]] = {}
 
     @cached_property
     def first_zoom(self) -> int:
@@ -555,13 +555,13 @@ class VectorTiles:
         parts = in_steps(np.arange(len(shapes)), _AT_ONCE)
         return np.concatenate([shapely.area(shapes.take(some).geometry()) for some in parts])
 
-    def _sample(self, zoom: int) -> tuple[NDArray[np.int8], float]:
-        """Return (n,) 1 for outlines of a sample as they are, 2 for squares; and their side."""
+    def _sample(self, zoom: int) -> tuple[NDArray[np.int32], Floats]:
+        """Return (n,) the square of each outline, -1 without, -2 if left out; see `sample`."""
         if zoom not in self._samples:
-            large, small, side = sample(self._areas, self.outlines.centres, zoom)
-            drawn = np.zeros(len(self.outlines), np.int8)
-            drawn[large], drawn[small] = 1, 2
-            self._samples[zoom] = drawn, side
+            large, small, squares = sample(self._areas, self.outlines.centres, zoom)
+            square = np.full(len(self.outlines), -2, np.int32)
+            square[large], square[small] = -1, np.arange(len(small))
+            self._samples[zoom] = square, squares
         return self._samples[zoom]
 
     def buildings(self, tile: TileName) -> bytes:
@@ -572,7 +572,7 @@ class VectorTiles:
         area = (left - margin, top - margin, left + side + margin, top + side + margin)
         which = np.flatnonzero(self.outlines.within(area))
         if tile.zoom < self.first_zoom:
-            which = which[self._sample(tile.zoom)[0][which] > 0]
+            which = which[self._sample(tile.zoom)[0][which] > -2]
         while True:
             which = self._largest(which, MOST_FEATURES)
             encoded = self._encoded(tile, which)
@@ -596,11 +596,10 @@ class VectorTiles:
             1 if tile.zoom >= DEEPEST_ZOOM else _SNAP,
         )
         if tile.zoom < self.first_zoom:
-            drawn_as, side = self._sample(tile.zoom)
-            small = drawn_as[which] == 2
-            middle = outlines.centres[which[small]] * scale - origin
-            half = side * scale / 2
-            shapes[small] = shapely.box(*np.rint(middle - half).T, *np.rint(middle + half).T)
+            square, squares = self._sample(tile.zoom)
+            is_small = square[which] >= 0
+            corners = squares[square[which[is_small]]] * scale - np.tile(origin, 2)
+            shapes[is_small] = shapely.box(*np.rint(corners).T)
         parts, owner = shapely.get_parts(shapes, return_index=True)
         solid = shapely.area(parts) > 0
         drawn, feature = np.unique(owner[solid], return_inverse=True)
