@@ -44,7 +44,7 @@ _SHARED_CACHE_BYTES = 48 * 2**20
 MAX_CACHE_BYTES = 512 * 2**20
 """Maximum size of GDAL's block cache, even if the open files would need more."""
 
-_VECTORS = (*VECTOR_SUFFIXES, *UNREAD, ".poly")
+_VECTORS = (*VECTOR_SUFFIXES, *UNREAD)
 _REMEDY = "Open it with another program to check that it is complete, or remove it."
 _REMEDIES = {
     "Permission denied": "Check who may read it.",

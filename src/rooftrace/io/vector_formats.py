@@ -11,8 +11,7 @@ form that it reads:
 - CityGML and CityJSON, as of national surveys: the outlines of their buildings as GeoJSON;
 - compressed GML and OSM XML (.gml.gz, .osm.gz): the file inside;
 - KML with several courtyards in one boundary, as simplekml (1.3.6) writes it: with one for each,
-  since GDAL (3.12.4) reads the last courtyard of a boundary alone;
-- an area of Osmosis and Geofabrik (.poly): GeoJSON.
+  since GDAL (3.12.4) reads the last courtyard of a boundary alone.
 """
 
 import gzip
@@ -256,10 +255,6 @@ def building_nodes_note(name: str, count: int) -> str:
     return f"{name}: {nodes} left out: no outline."
 
 
-_RING = re.compile(r"^(!?)\S.*\n((?:[ \t]+[-+.\deE]+[ \t]+[-+.\deE]+[ \t\r]*\n)+)END", re.MULTILINE)
-"""Ring of a .poly, a hole after `!`, https://wiki.openstreetmap.org/wiki/Osmosis/Polygon_Filter_File_Format."""
-
-
 _OsmElement = Mapping[str, Any]
 """Node, way or relation as JSON of the Overpass API has it."""
 
@@ -371,8 +366,6 @@ class InputFinder:
             return [VectorInput(self._linked(path, (".gml", ".xml", ".xsd")), epsg=epsg_of(head))]
         if name.endswith(".dxf"):
             return [VectorInput(path, config={"DXF_CLOSED_LINE_AS_POLYGON": "TRUE"})]
-        if name.endswith(".poly"):
-            return [self._polygon_filter(path)]
         if name.endswith(("json", "jsonl", "jsons", ".csv", ".gz")):
             return [self._text(path)]
         check_city_model(path)
@@ -464,14 +457,6 @@ class InputFinder:
         made = self.scratch() / f"{path.stem}.geojson"
         made.write_text(json.dumps(content))
         return made
-
-    def _polygon_filter(self, path: Path) -> VectorInput:
-        rings: dict[str, list[shapely.Polygon]] = {"": [], "!": []}
-        for hole, lines in _RING.findall(path.read_text("utf-8-sig", "replace")):
-            numbers = [float(number) for number in lines.split()]
-            rings[hole].append(shapely.Polygon(list(zip(numbers[::2], numbers[1::2]))))
-        area, holes = map(shapely.union_all, rings.values())
-        return VectorInput(self._as_geojson(path, shapely.geometry.mapping(area - holes)))
 
     def _text(self, path: Path) -> VectorInput:
         """Return what is opened for a file of GeoJSON in any form, of Overpass, or for a table."""

@@ -215,11 +215,6 @@ def test_an_area_is_every_polygon(tmp_path: Path) -> None:
     whole = other(TOWN.geometry[0].buffer(50), landuse="residential")
     path.write_text(collection(whole, tags={"building": "yes"}))
     assert len(read_area(path).geometry) == len(TOWN) + 1
-    path = tmp_path / "town.poly"
-    hole = "!2\n\t1.2 1.2\n\t1.4 1.2\n\t1.4 1.4"
-    path.write_text(f"town\n1\n 1.0E+00 1\n 2 1\n 2 2\n 1 2\nEND\n{hole}\nEND\nEND\n")
-    area = read_area(path)
-    assert (area.crs, area.geometry[0].area) == (CRS.from_epsg(4326), pytest.approx(0.98))
 
 
 def test_json_without_a_place_names_the_remedy(tmp_path: Path) -> None:
