@@ -3,10 +3,8 @@
 Both are drawn as pycocotools draws them, so that every COCO tool sees the same pixels.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -30,9 +28,6 @@ _ALL_VALUES = 64
 
 _MOST_CODES = 7
 """Maximum number of characters in a number: 35 bits, more than any image has pixels."""
-
-_MERGED = 32
-"""Number of masks merged at a time; each merge passes over all runs so far."""
 
 
 def mask_tools() -> Any:
@@ -122,27 +117,32 @@ class CocoLabel:
         Raises:
             LabelError: The size differs from the image's, or a segmentation is damaged.
         """
-        check_size(self.where, self.shape, self.grid, self.image_name)
         window = window or Window.whole(self.shape)
-        found = np.zeros(window.shape_yx, dtype=np.int16)
-        for index, bounds in self._layers:
-            found[draw_runs(bounds, self.shape, "column", window)] = index
-        return mask_of(found, self.grid.crop(window))
+        return mask_of(self._classes[self._numbers(window)], self.grid.crop(window))
 
     def read_instances(self, window: Window | None = None) -> NDArray[np.int32]:
         """Return (y, x) the number of the annotation that gives each pixel its class.
 
         Numbers start at 1; 0 means background. The errors are those of `read`.
         """
+        numbers = self._numbers(window or Window.whole(self.shape))
+        return np.where(self._classes[numbers] > 0, numbers, 0)
+
+    @cached_property
+    def _classes(self) -> NDArray[np.int16]:
+        """Class index of the background, and of each annotation."""
+        return np.array([0, *(one.index for one in self._drawn)], np.int16)
+
+    def _numbers(self, window: Window) -> NDArray[np.int32]:
+        """Return (y, x) the number of the topmost annotation, from 1; else 0."""
         check_size(self.where, self.shape, self.grid, self.image_name)
-        window = window or Window.whole(self.shape)
         height = self.shape[0]
         first_px, stop_px = window.col * height, window.col_stop * height
         columns = np.zeros(stop_px - first_px, dtype=np.int32)
-        for number, (one, bounds) in enumerate(zip(self._drawn, self._each), start=1):
+        for number, bounds in enumerate(self._runs, start=1):
             inside = bounds[(bounds[:, 1] > first_px) & (bounds[:, 0] < stop_px)]
             for start, stop in (inside.clip(first_px, stop_px) - first_px).tolist():
-                columns[start:stop] = number if one.index > 0 else 0
+                columns[start:stop] = number
         drawn = columns.reshape(-1, height)[:, window.row : window.row_stop]
         return np.ascontiguousarray(drawn.T)
 
@@ -164,33 +164,21 @@ class CocoLabel:
         shapes = [
             _outline(one, self.shape)
             if isinstance(one.segmentation, list)
-            else traced(draw_runs(self._runs_of([one]), self.shape, "column"))
+            else traced(draw_runs(self._runs_of(one), self.shape, "column"))
             for one in self.annotations
         ]
         order = drawing_order(np.array([*shapes, None], np.object_)[:-1], classes)
         return tuple(self.annotations[number] for number in order)
 
     @cached_property
-    def _layers(self) -> tuple[tuple[int, Bounds], ...]:
-        """Class and runs of consecutive annotations with the same class, merged as one mask."""
-        groups = groupby(self._drawn, key=lambda one: one.index)
-        layers = ((index, self._runs_of(list(group))) for index, group in groups)
-        return tuple((index, bounds) for index, bounds in layers if len(bounds))
+    def _runs(self) -> tuple[Bounds, ...]:
+        """Runs of each annotation, from the lowest to the topmost."""
+        return tuple(self._runs_of(one) for one in self._drawn)
 
-    @cached_property
-    def _each(self) -> tuple[Bounds, ...]:
-        """Runs of each annotation."""
-        return tuple(self._runs_of([one]) for one in self._drawn)
-
-    def _runs_of(self, group: Sequence[CocoAnnotation]) -> Bounds:
-        """Return the runs of a group of annotations merged as one mask."""
+    def _runs_of(self, one: CocoAnnotation) -> Bounds:
         tools = mask_tools()
-        rles = [rle for one in group for rle in _rles(one, self.shape, tools)]
-        while len(rles) > 1:
-            rles = [
-                tools.merge(rles[start : start + _MERGED]) for start in range(0, len(rles), _MERGED)
-            ]
-        counts = decompress(rles[0]["counts"]) if rles else None
+        rles = _rles(one, self.shape, tools)
+        counts = decompress(tools.merge(rles)["counts"]) if rles else None
         return bounds_of(np.zeros(0, dtype=np.int64) if counts is None else counts)
 
 

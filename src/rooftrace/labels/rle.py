@@ -39,12 +39,6 @@ _ALLOWED = f"0123456789{_SPACES}".encode()
 _MOST_DIGITS = 18
 """Maximum number of digits: enough for any pixel count; a sum of two fits into int64."""
 
-_MOST_SIDES, _RUNS_IN_LINE = 2, 64
-"""Longest line in sides of a shape, and runs in a line, up to which `side_of_runs` looks."""
-
-_SLANT_PX, _LEAST_REPEATS = 3, 50
-"""Shift between lines by a slanted wall, and the least number of repeated starts that tell."""
-
 _REMEDY = "Write runs as START LENGTH START LENGTH …, counted from 1, separated by spaces."
 
 
@@ -141,28 +135,6 @@ def bounds_of(counts: Ints) -> Bounds:
     """Return the runs of alternating lengths, the first of which is outside the mask."""
     edges = np.cumsum(counts)
     return edges[: len(edges) // 2 * 2].reshape(-1, 2)
-
-
-def side_of_runs(masks: Iterable[Bounds], shape_yx: tuple[int, int]) -> int | None:
-    """Return the side of the images on which runs were drawn, if it is clearly none of a shape.
-
-    Runs of a building start below each other, so that starts repeat after a whole line.
-
-    Args:
-        masks: Runs of each mask, see `parse_runs`.
-        shape_yx: Shape to check; runs from other shapes fit it, too, but are sheared.
-    """
-    counts = np.zeros(_MOST_SIDES * max(shape_yx) + _SLANT_PX + 1, np.int64)
-    for bounds in masks:
-        starts = bounds[:, 0]
-        for runs in range(1, _RUNS_IN_LINE + 1):
-            apart = starts[runs:] - starts[:-runs]
-            counts += np.bincount(apart[apart < len(counts)], minlength=len(counts))
-    best = int(counts.argmax())
-    near = max(
-        int(counts[max(side - _SLANT_PX, 0) : side + _SLANT_PX + 1].max()) for side in shape_yx
-    )
-    return best if counts[best] >= _LEAST_REPEATS and near < counts[best] / 4 else None
 
 
 def draw_runs(

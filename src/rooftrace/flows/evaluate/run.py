@@ -37,7 +37,7 @@ from rooftrace.labels.derived import GroundTruth, check_background, limit_label
 from rooftrace.labels.folders import IMAGES, select
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.mask_values import LabelFile
-from rooftrace.labels.rle import Order, RleTable, is_table, parse_runs, side_of_runs
+from rooftrace.labels.rle import Order, RleTable, is_table
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
 from rooftrace.labels.source import SceneEntry, SceneSet, by_id, place_of
 from rooftrace.labels.split import group_by_pattern
@@ -403,9 +403,6 @@ def note_on_masks(masks: int, scenes: int) -> tuple[str, ...]:
     return (f"{which} are masks of pixels: touching buildings count as one.",)
 
 
-_MASKS_FOR_SIZE = 200
-"""Maximum number of masks of a table by which the size of its images is checked."""
-
 _NO_IMAGERY = (
     "glob", "chip_px", "label_shift_px", "nodata", "part", "order",
     "field", "layer", "layout", "annotator", "zoom", "area",
@@ -533,18 +530,6 @@ def _table(
             config.gsd_m,
         )
 
-    drawn = [cells for entry in kept for cells in entry.key]
-    bounds = (
-        parse_runs(text, size_yx, where=where)
-        for where, text in drawn[:: -(-len(drawn) // _MASKS_FOR_SIZE)]
-    )
-    side = side_of_runs(bounds, size_yx)
-    if side is not None:
-        raise ConfigError(
-            f"--size {size_yx[0]}x{size_yx[1]} was given, but the runs of {path} repeat every "
-            f"{side} pixels, as in images with that side.",
-            remedy=f"Give rows and columns of the images: --size {side}x{side} if they are square.",
-        )
     order, note = config.order, ""
     if order is None:
         remedy = "Give it with --set order=row or --set order=column."
