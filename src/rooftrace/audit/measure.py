@@ -1,6 +1,7 @@
 """Measure the images and labels of scenes."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -151,7 +152,7 @@ _STRIP_PX = 2**22
 _EXACT_PX = 2**26
 """Number of pixels (8192 × 8192) up to which a whole scene is read; larger ones are sampled."""
 
-_WINDOW_PX = 1024
+WINDOW_PX = 1024
 """Side in pixels of a window of a larger scene."""
 
 _WINDOWS = 48
@@ -195,7 +196,8 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
     tried_px = tried_valid = used = 0
     rows = max(1, _STRIP_PX // whole.width)
     # Strips of whole blocks of a tiled file, so that no block is decoded twice.
-    for window in whole.strips(rows // 256 * 256 or rows) if exact else _windows(whole):
+    sampled = islice(spread_windows(whole.shape_yx, WINDOW_PX), _TRIES)
+    for window in whole.strips(rows // 256 * 256 or rows) if exact else sampled:
         asked = None if window == whole else window
         raster = scene.image.read(asked)
         valid_px = int(np.count_nonzero(raster.valid))
@@ -235,16 +237,17 @@ def _measure(scene: Scene, whole: Window, classes: int, building_class: int) -> 
     )
 
 
-def _windows(whole: Window) -> Iterator[Window]:
-    """Yield windows in an order of which each beginning is spread evenly (by the golden ratio)."""
-    shape = (whole.height // _WINDOW_PX or 1, whole.width // _WINDOW_PX or 1)
-    cells = np.argsort((np.arange(shape[0] * shape[1]) * 0.6180339887498949) % 1)
-    for cell in cells[:_TRIES]:
-        row, col = divmod(int(cell), shape[1])
-        window = Window(row * _WINDOW_PX, col * _WINDOW_PX, _WINDOW_PX, _WINDOW_PX)
-        cut = window.intersection(whole)
-        assert cut is not None
-        yield cut
+def spread_windows(shape_yx: tuple[int, int], side_px: int) -> Iterator[Window]:
+    """Yield windows side by side in the middle of a scene, each beginning of them spread evenly.
+
+    Their order is that of the multiples of the golden ratio, modulo 1.
+    """
+    height, width = (min(side, side_px) for side in shape_yx)
+    rows, cols = shape_yx[0] // height, shape_yx[1] // width
+    top, left = (shape_yx[0] - rows * height) // 2, (shape_yx[1] - cols * width) // 2
+    for cell in np.argsort((np.arange(rows * cols) * 0.6180339887498949) % 1).tolist():
+        row, col = divmod(cell, cols)
+        yield Window(top + row * height, left + col * width, height, width)
 
 
 class _LabelSums:

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import islice
 from operator import add
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import luma_of
 from rooftrace.audit.facts import MOST_IDS, Finding, Offset, SceneFacts, Severity
+from rooftrace.audit.measure import WINDOW_PX, spread_windows
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import plural, set_option
 from rooftrace.core.types import Scene, Window
@@ -180,9 +182,8 @@ OFF_PX = 2.0
 _MOST_SCENES = 300
 """Maximum number of scenes that are matched."""
 
-_WINDOW_PX = 1024
 _WINDOWS = 4
-"""Maximum number of windows per scene, of about `_WINDOW_PX` a side, spread evenly."""
+"""Maximum number of windows per scene, see `measure.spread_windows`."""
 
 _LEAST_SCENES = 5
 """Minimum number of scenes for a common estimate."""
@@ -358,7 +359,7 @@ def _surface_of(source: SceneSet, entry: SceneEntry) -> Surface | None:
         scene = source.open_scene(entry)
         surfaces = [
             surface
-            for window in _windows(scene.image.grid.shape)
+            for window in islice(spread_windows(scene.image.grid.shape, WINDOW_PX), _WINDOWS)
             if (surface := _match(scene, window, source.building_class)) is not None
         ]
     except RooftraceError:
@@ -376,23 +377,6 @@ def _match(scene: Scene, window: Window, building_class: int) -> Surface | None:
     scale = 255 / full_scale_of(raster.data.dtype)
     luma = luma_of(raster.data.astype(np.float32)) * np.float32(scale)
     return edge_surface(luma, raster.valid, building, mask.valid)
-
-
-def _windows(shape_yx: tuple[int, int]) -> list[Window]:
-    """Return up to _WINDOWS windows of about _WINDOW_PX, spread evenly over a scene."""
-    down, along = (max(round(side / _WINDOW_PX), 1) for side in shape_yx)
-    height, width = min(shape_yx[0], _WINDOW_PX), min(shape_yx[1], _WINDOW_PX)
-    count = down * along
-    cells = sorted({int((i + 0.5) * count / _WINDOWS) for i in range(_WINDOWS)})
-    return [
-        Window(
-            (shape_yx[0] - height) * (cell // along) // max(down - 1, 1),
-            (shape_yx[1] - width) * (cell % along) // max(along - 1, 1),
-            height,
-            width,
-        )
-        for cell in cells
-    ]
 
 
 def _matters(offsets: Sequence[Offset]) -> bool:

@@ -19,6 +19,7 @@ Widths start at 2 px, where the sensor's blur, JPEG blocks and sharpening have l
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 import cv2
@@ -26,10 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import luma_of
+from rooftrace.audit.measure import spread_windows
 from rooftrace.audit.offset import parabola_peak
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.text import plain_number
-from rooftrace.core.types import Raster, Scene, Window
+from rooftrace.core.types import Raster, Scene
 from rooftrace.io.nodata import fill_at_edges
 from rooftrace.labels.source import SceneSet
 
@@ -362,7 +364,7 @@ def _sampled(
         # Another finding reports scenes that cannot be read.
         with suppress(RooftraceError):
             scene = whole.open_scene(entry)
-            for raster in _windows(scene, -(-_WINDOWS // count), rng):
+            for raster in _windows(scene, -(-_WINDOWS // count)):
                 luma = luma_of(raster.data.astype(np.float32))
                 if (sums := moments_of(luma.astype(np.float32), raster.valid)) is not None:
                     moments.append(sums)
@@ -371,27 +373,17 @@ def _sampled(
     return moments, known if len(known) == len(gsds_m) else []
 
 
-def _windows(scene: Scene, count: int, rng: np.random.Generator) -> Iterator[Raster]:
-    """Yield up to `count` windows that do not overlap and are valid to one half or more."""
-    height, width = scene.image.grid.shape
-    side_y, side_x = min(height, _WINDOW_PX), min(width, _WINDOW_PX)
-    rows, cols = height // side_y, width // side_x
-    found = 0
-    for cell in rng.permutation(rows * cols)[: 4 * count]:
-        window = Window(
-            (height - rows * side_y) // 2 + int(cell // cols) * side_y,
-            (width - cols * side_x) // 2 + int(cell % cols) * side_x,
-            side_y,
-            side_x,
-        )
+def _windows(scene: Scene, count: int) -> Iterator[Raster]:
+    """Yield up to `count` windows that are valid to one half or more."""
+    for window in islice(spread_windows(scene.image.grid.shape, _WINDOW_PX), 4 * count):
         raster = scene.image.read(window)
         _, fill = fill_at_edges(raster.data, raster.valid)
         if fill is not None:
             raster = replace(raster, valid=raster.valid & ~fill)
         if raster.valid.mean() >= _LEAST_VALID:
             yield raster
-            found += 1
-        if found == count:
+            count -= 1
+        if not count:
             return
 
 

@@ -139,7 +139,7 @@ def test_strips_give_the_same_figures_as_the_whole(
 
 def test_a_large_scene_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "_EXACT_PX", 64 * 64)
-    monkeypatch.setattr(measure, "_WINDOW_PX", 32)
+    monkeypatch.setattr(measure, "WINDOW_PX", 32)
     monkeypatch.setattr(measure, "_WINDOWS", 12)
     image = np.full((3, 320, 320), 100, dtype=np.uint8)
     mask = np.zeros((320, 320), dtype=np.uint8)
