@@ -78,9 +78,6 @@ WORK_FOLDER = ".rooftrace"
 _HEAD_BYTES = 1024
 """Number of bytes in which GDAL looks for the mark of a VRT."""
 
-_METADATA_BYTES = 1 << 20
-"""Number of bytes of metadata in which a CRS is looked for."""
-
 _KML_HEAD_BYTES = 1 << 16
 """Number of bytes in which the picture of a KML is looked for; outlines may follow for long."""
 
@@ -375,24 +372,7 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
     if prj := _first(path, [path.stem + one for one in _PRJ_ENDINGS], names):
         grid = replace(grid, crs=_read_prj(prj, path))
     grid, note = checked_grid(grid, str(path))
-    stated = "" if grid.crs is not None else _stated_crs(path, names)
-    return replace(header, grid=grid, note=note, stated_crs=stated)
-
-
-_EPSG_URL = re.compile(rb"/EPSG/[\d.]+/(\d{4,6})\b")
-
-
-def _stated_crs(path: Path, names: FolderNames | None) -> str:
-    """Return the code of the one map's CRS that the metadata (.xml, as of INSPIRE) beside an image
-    states; empty if there is none.
-    """
-    metadata = _first(path, [f"{path.stem}.xml", f"{path.name}.xml"], names)
-    codes = set(_EPSG_URL.findall(read_head(metadata, _METADATA_BYTES))) if metadata else ()
-    projected = []
-    with suppress(CRSError):
-        # Such metadata also name the systems of their bounds in degrees, and of heights.
-        projected = [one for code in codes if (one := CRS.from_epsg(int(code))).is_projected]
-    return f"EPSG:{projected[0].to_epsg()}" if len(projected) == 1 else ""
+    return replace(header, grid=grid, note=note)
 
 
 def _world_names(name: str, suffix: str) -> list[str]:

@@ -135,11 +135,6 @@ def placed_by(source: RasterSource, otherwise: str = "") -> str:
     return note or otherwise or f"Assign one: {command}"
 
 
-def stated_crs(source: RasterSource) -> str:
-    """Return the value for --crs that the metadata beside an image state, or EPSG:…."""
-    return getattr(innermost(source), "stated_crs", "") or "EPSG:…"
-
-
 def check_crs(source: RasterSource, crs: CRS, name: str) -> None:
     """Raise ConfigError if a coordinate system that was given cannot be that of an image."""
     grid = source.grid

@@ -138,8 +138,6 @@ class Header:
         has_one_type: True if all bands that are read, with alpha, are stored in one type.
         imagery_date: Date on which the image was taken, by its tags, see `imagery_date`.
         is_lossy: True if the compression of 8-bit bands changes values, such as JPEG.
-        stated_crs: Code of the CRS that metadata beside the image state, which has a position
-            alone; empty if there is none.
     """
 
     grid: GeoGrid
@@ -162,7 +160,6 @@ class Header:
     has_one_type: bool = True
     imagery_date: str | None = None
     is_lossy: bool = False
-    stated_crs: str = ""
 
     @property
     def read_indexes(self) -> list[int]:

@@ -34,7 +34,6 @@ from rooftrace.io.georeferenced import (
     date_span,
     is_sequential,
     provenance_of,
-    stated_crs,
     window_box,
 )
 from rooftrace.io.image_header import BandInfo
@@ -412,7 +411,7 @@ class AdjacentImages(Mosaic):
             what = "a position, but no coordinate system" if is_placed else "no georeference"
             raise GeoreferenceError(
                 f"{lacking.name} has {what}; all images of {self.name} need one.",
-                remedy=f"Name it: --crs {stated_crs(lacking)}"
+                remedy="Name it: --crs EPSG:…"
                 if is_placed
                 else "Remove it from the folder, or predict the images without --mosaic.",
             )

@@ -198,11 +198,6 @@ class RasterFile:
         return self._header.note
 
     @property
-    def stated_crs(self) -> str:
-        """Code of the CRS that metadata beside the image state; "" without one, or with a CRS."""
-        return self._header.stated_crs
-
-    @property
     def site_grid_note(self) -> str:
         """Note on a CRS that is not of the Earth, which the grid leaves out; "" without one."""
         # An image whose position is not used for another reason has the identity as transform.

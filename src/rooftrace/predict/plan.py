@@ -17,7 +17,7 @@ from rooftrace.core.errors import ConfigError, DataError, GsdMismatch
 from rooftrace.core.text import CHECK_CRS, EIGHT_DIGITS, plain_number
 from rooftrace.core.types import UNKNOWN_PROVENANCE, RasterSource, ResultProvenance, Window
 from rooftrace.io.companions import RESULT_FILES
-from rooftrace.io.georeferenced import innermost, provenance_of, stated_crs
+from rooftrace.io.georeferenced import innermost, provenance_of
 from rooftrace.io.legend import NODATA
 from rooftrace.io.mosaic import Mosaic
 from rooftrace.io.pixels import prepare
@@ -178,7 +178,7 @@ class ScenePlan:
                 getattr(innermost(self.source), "site_grid_note", "")
                 or f"{name}: it has a position, but no coordinate system. The mask keeps the "
                 "position; polygons are in pixels, and metres are unknown. Name the system with "
-                f"rooftrace predict --crs {stated_crs(self.source)}, or in a .prj file beside it."
+                "rooftrace predict --crs EPSG:…, or in a .prj file beside it."
             )
         if self.scaling.note:
             notes.append(self.scaling.note)
