@@ -177,15 +177,11 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes
     rings = _joined(places, _Rings(node, np.repeat(np.arange(len(size)), size)))
     is_alone = np.bincount(building, minlength=len(texts))[building] == 1
     owners = building.tolist()
-    filled = _filled(rings, hole, is_alone)
-    tags = [
-        None if way in filled else texts[one] * own
-        for way, (one, own) in enumerate(zip(owners, is_alone.tolist()))
-    ]
+    tags = [texts[one] * own for one, own in zip(owners, is_alone.tolist())]
     members: dict[int, str] = {}
     for way in np.flatnonzero(~is_alone).tolist():
         role = "inner" if hole[way] else "outer"
-        member = f'<member type="way" ref="{-1 - filled.get(way, way)}" role="{role}"/>'
+        member = f'<member type="way" ref="{-1 - way}" role="{role}"/>'
         members[owners[way]] = members.get(owners[way], "") + member
     kind_of = _osm_tags({"type": "multipolygon"})
     relations = (
@@ -381,31 +377,15 @@ def _nodes(places: Floats, rings: _Rings) -> Iterator[str]:
             yield f'<node id="{-1 - number}" lat="{lat:.7f}" lon="{lon:.7f}"/>\n'
 
 
-def _filled(rings: _Rings, hole: BoolArray, is_alone: BoolArray) -> dict[int, int]:
-    """Return the ways of courtyards that another building fills, and the way of that building."""
-    if not hole.any():
-        return {}
-    least = np.minimum.reduceat(rings.node, rings.starts[:-1])
-
-    def nodes(way: int) -> frozenset[int]:
-        return frozenset(rings.node[rings.starts[way] : rings.starts[way + 1]].tolist())
-
-    able = np.flatnonzero(is_alone & np.isin(least, least[hole])).tolist()
-    alone = {nodes(way): way for way in able}
-    courtyards = {way: nodes(way) for way in np.flatnonzero(hole).tolist()}
-    return {way: alone[ring] for way, ring in courtyards.items() if ring in alone}
-
-
-def _ways(rings: _Rings, tags: Sequence[str | None]) -> Iterator[str]:
-    """Yield the ways of rings, without those whose tags are None."""
+def _ways(rings: _Rings, tags: Sequence[str]) -> Iterator[str]:
+    """Yield the ways of rings."""
     for some in in_steps(np.arange(len(tags)), _AT_ONCE):
         starts = rings.starts[some[0] : some[-1] + 2]
         nodes = rings.node[starts[0] : starts[-1]].tolist()
         refs = [f'<nd ref="{-1 - node}"/>' for node in nodes]
         for way, (start, stop) in zip(some.tolist(), pairwise((starts - starts[0]).tolist())):
-            if (tag := tags[way]) is not None:
-                text = "".join(refs[start:stop])
-                yield f'<way id="{-1 - way}">{text}{refs[start]}{tag}</way>\n'
+            text = "".join(refs[start:stop])
+            yield f'<way id="{-1 - way}">{text}{refs[start]}{tags[way]}</way>\n'
 
 
 def _status_column(columns: Mapping[str, NDArray[Any]]) -> str | None:

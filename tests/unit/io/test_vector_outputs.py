@@ -219,10 +219,6 @@ def test_josm_gets_buildings_that_share_their_corners(tmp_path: Path) -> None:
     assert shapely.bounds(VectorFile(path).read().geometry).tolist() == [[1, 0, 2, 1]]
     assert "building=yes" in write_polygons(path, shapes, {"id": np.arange(3)}, CRS84)[0]
     assert sorted(shapely.area(VectorFile(path).read().geometry).round(6)) == [1, 1, 15]
-    # A building that fills a courtyard is its ring, too.
-    write_polygons(path, np.append(shapes, box(6, 6, 7, 7)), {"id": np.arange(4)}, CRS84)
-    assert len(ElementTree.fromstring(path.read_text()).findall("way")) == 4
-    assert sorted(shapely.area(VectorFile(path).read().geometry).round(6)) == [1, 1, 1, 15]
     # A corner on another's wall is a node of both, although rounding moved it into the house.
     shapes = np.array([box(0, 0, 1, 1), box(0.9999999, 0.4, 2, 0.6)], object)
     write_polygons(path, shapes, {"id": np.arange(2)}, CRS84)
