@@ -4,14 +4,15 @@ A nodata value may occur on the ground, too: `without_specks` finds the pixels t
 nodata. `fill_at_edges` finds areas without data that the file does not declare.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter
 
 from rooftrace.core.errors import DataError
 from rooftrace.core.text import plural
@@ -28,6 +29,8 @@ class NodataRule:
         declared: Whether what the file declares counts, too: a value, a mask, or alpha of zero.
             Alpha never counts as a band.
     """
+
+    __pydantic_config__ = ConfigDict(ser_json_inf_nan="strings")
 
     value: float | None = None
     colour: tuple[float, ...] | None = None
@@ -56,31 +59,18 @@ class NodataRule:
         return by_value if self.colour is None else (*by_value, self.colour)
 
 
+_RULE: TypeAdapter[NodataRule | None] = TypeAdapter(NodataRule | None)
+
+
 def nodata_to_json(rule: NodataRule | None) -> dict[str, Any] | None:
     """Return a rule as plain data; NaN and infinity are texts, since JSON has neither."""
-    if rule is None:
-        return None
-
-    def plain(value: float) -> float | str:
-        return value if isfinite(value) else str(value)
-
-    return {
-        "value": None if rule.value is None else plain(rule.value),
-        "colour": None if rule.colour is None else [plain(value) for value in rule.colour],
-        "declared": rule.declared,
-    }
+    plain: dict[str, Any] | None = json.loads(_RULE.dump_json(rule))
+    return plain
 
 
 def nodata_from_json(record: object) -> NodataRule | None:
     """Return the rule in the result of `nodata_to_json`; None if there is none."""
-    if not isinstance(record, Mapping):
-        return None
-    value, colour = record.get("value"), record.get("colour")
-    return NodataRule(
-        None if value is None else float(value),
-        None if colour is None else tuple(float(one) for one in colour),
-        record.get("declared", True),
-    )
+    return _RULE.validate_python(record)
 
 
 def differs(data: NDArray[Any], colour: tuple[float | None, ...], within: int = 0) -> BoolArray:

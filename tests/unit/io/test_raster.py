@@ -132,6 +132,7 @@ def test_rule_adds_nodata(tmp_path: Path, rgb: np.ndarray) -> None:
 )
 def test_a_nodata_rule_survives_json(rule: NodataRule | None) -> None:
     assert nodata_from_json(json.loads(json.dumps(nodata_to_json(rule)))) == rule
+    assert nodata_to_json(NodataRule(np.nan)) == nodata_to_json(NodataRule()) | {"value": "NaN"}
 
 
 def test_absent_and_folder_are_named(tmp_path: Path) -> None:
