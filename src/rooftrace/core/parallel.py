@@ -34,7 +34,7 @@ def core_count() -> int:
 def thread_limit() -> int | None:
     """Return the maximum number of threads of an engine; None where it may take all cores.
 
-    Engines count the cores of the machine, of which this process may have only a part. Answers do
+    Engines count the cores of the machine, of which this process may have only a part. Results do
     not depend on the limit.
     """
     cores = core_count()

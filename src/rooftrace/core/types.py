@@ -109,7 +109,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A window that the network reads, and the part of it whose answer counts.
+    """A window that the network reads, and the part of it whose output counts.
 
     Both are in pixels of the scene. `write` lies inside `read`; the ring between them is context.
     """

@@ -57,7 +57,7 @@ class Engine:
 
 
 class ConstantEngine(Engine):
-    """A fake engine that answers the same probability everywhere."""
+    """A fake engine that returns the same probability everywhere."""
 
     name = "constant"
     precision = "fp32"
@@ -72,7 +72,7 @@ class ConstantEngine(Engine):
 
 
 class PointwiseEngine(Engine):
-    """A fake engine whose answer depends on the pixel alone: band 0 divided by 255.
+    """A fake engine whose output depends on the pixel alone: band 0 divided by 255.
 
     A tiled run with it must equal a run on the whole image.
     """
@@ -131,7 +131,7 @@ def variants_by_precision(
 
 def engine_processor(engine: Engine) -> dict[str, str]:
     """Return the `name` of the processor of this machine, and the `instruction_set` on which the
-    bytes of an engine's answers depend, "" on a GPU.
+    bytes of an engine's outputs depend, "" on a GPU.
     """
     processor, device = this_processor(), str(engine.settings.get("device", ""))
     on_gpu = engine.name in ("onnxruntime-cuda", "onnxruntime-tensorrt")

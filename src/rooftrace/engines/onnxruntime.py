@@ -90,13 +90,13 @@ class OnnxRuntimeEngine(Engine):
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
         try:
             inputs = {self._input: batch.astype(np.float32)}
-            (answer,) = self._session.run(self._outputs, inputs, self._options)
+            (first,) = self._session.run(self._outputs, inputs, self._options)
         except Exception as error:
             raise PredictError(
                 f"ONNX Runtime failed on an input of shape {batch.shape}: {first_line(error)}.",
                 remedy="Check input_px and input_multiple_px in the bundle's bundle.json.",
             ) from error
-        probability: NDArray[np.float32] = np.asarray(answer, dtype=np.float32)
+        probability: NDArray[np.float32] = np.asarray(first, dtype=np.float32)
         return probability
 
     def _check(self, spec: BundleSpec, source: str) -> None:
@@ -121,7 +121,7 @@ def _providers(wanted: str, precision: str, graph: bytes) -> list[str | tuple[st
     if wanted == "CPUExecutionProvider":
         return [wanted]
     # A search by trial takes seconds for each size of a tile. TF32 has ten bits of precision.
-    # `fuse_conv_bias` has shorter first calls, but wrong answers: docs/export.md.
+    # `fuse_conv_bias` has shorter first calls, but wrong outputs: docs/export.md.
     tf32 = "0" if precision == "fp32" else "1"
     options = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": tf32}
     cuda = (_PROVIDERS["onnxruntime-cuda"], options)

@@ -47,7 +47,7 @@ activations for each pixel of the input. A network of the default model has 28 M
 224 pixels a side."""
 
 _Answer = Literal["probabilities", "quantised", "features"]
-"""Kind of answer that a network is compiled for."""
+"""Kind of output that a network is compiled for."""
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "int8": None}
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "Concat")
@@ -104,7 +104,7 @@ def capabilities() -> frozenset[str]:
 
 
 _Key = tuple[tuple[int, ...], _Answer, int]
-"""Shape of the input of a compiled network, kind of answer, and number of threads that share it."""
+"""Shape of the input of a compiled network, kind of output, and number of threads that share it."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class OpenVinoEngine(Engine):
         self._source = bundle.source
         hint = _HINTS[precision] or ("bf16" if "BF16" in capabilities() else "f32")
         # Without AVX-512 the last digits of fp32 depend on the size of the batch: a tile then has a
-        # batch of its own, because its answer must not depend on the tiles beside it.
+        # batch of its own, because its output must not depend on the tiles beside it.
         self._is_by_tile = precision == "fp32" and "avx512f" not in this_processor().flags
         self.settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         """Settings of the compiled networks, for the run record."""
@@ -171,13 +171,13 @@ class OpenVinoEngine(Engine):
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into probabilities (n, class, y, x) in 0..1."""
-        answer: NDArray[np.float32] = self._infer(batch, "probabilities")
-        return answer
+        values: NDArray[np.float32] = self._infer(batch, "probabilities")
+        return values
 
     def run_quantised(self, batch: NDArray[Any]) -> NDArray[np.uint8]:
         """Like `run`, but rounded to 255ths inside the network: a quarter of the bytes."""
-        answer: NDArray[np.uint8] = self._infer(batch, "quantised")
-        return answer
+        values: NDArray[np.uint8] = self._infer(batch, "quantised")
+        return values
 
     def features(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Turn pixel values (n, band, y, x) into features (n, feature), one row for each tile.
@@ -188,14 +188,14 @@ class OpenVinoEngine(Engine):
         Raises:
             BundleError: The graph has no convolution.
         """
-        answer: NDArray[np.float32] = self._infer(batch, "features")
-        return answer
+        values: NDArray[np.float32] = self._infer(batch, "features")
+        return values
 
     def parallel(self, count: int) -> OpenVinoEngine:
         """Return the same model for `count` threads, each of which runs on its share of the cores.
 
         A batch that all cores share takes a tenth more processor time, because its threads wait for
-        one another at every layer. Answers are the same. The compiled networks are shared.
+        one another at every layer. Outputs are the same. The compiled networks are shared.
         """
         cores = core_count()
         one = copy(self)
@@ -237,9 +237,9 @@ class OpenVinoEngine(Engine):
             # A minimum and a maximum may skip NaN, but a sum does not.
             check_range(total if isnan(total) else low, high)
         # The output belongs to the request, which another call overwrites.
-        answer = np.array(request.get_output_tensor(0).data)
+        values = np.array(request.get_output_tensor(0).data)
         network.idle.append(request)
-        return answer if wanted == "features" else answer.reshape(len(batch), -1, *batch.shape[2:])
+        return values if wanted == "features" else values.reshape(len(batch), -1, *batch.shape[2:])
 
     def _network(self, key: _Key) -> _Network:
         """Return the network that is compiled for an input; the oldest ones are released."""
@@ -390,7 +390,7 @@ def _keep_network(name: str, compiled: Any) -> None:
 
 
 def _rounded(model: Any, precision: str) -> Any:
-    """Return a network that answers 255ths, and its smallest and largest answer and their sum."""
+    """Return a network that returns 255ths, and its smallest and largest output and their sum."""
     from openvino import Model, opset13
 
     probability = model.output(0).get_node().input_value(0)
@@ -414,17 +414,17 @@ def _rounded(model: Any, precision: str) -> Any:
         flat = [opset13.reshape(head, [0, 0, -1], special_zero=True) for head in heads]
         probability = opset13.sigmoid(opset13.concat(flat, 1)).output(0)
     scaled = opset13.multiply(probability, opset13.constant(np.float32(PROB_ONE)))
-    answer = opset13.convert(opset13.add(scaled, opset13.constant(np.float32(0.5))), "u8")
+    values = opset13.convert(opset13.add(scaled, opset13.constant(np.float32(0.5))), "u8")
     if shuffle is not None:
         attributes = shuffle.get_attributes()
-        answer = opset13.reshape(answer, shape, special_zero=False)
-        answer = opset13.depth_to_space(answer, attributes["mode"], attributes["block_size"])
+        values = opset13.reshape(values, shape, special_zero=False)
+        values = opset13.depth_to_space(values, attributes["mode"], attributes["block_size"])
     everywhere = opset13.constant(np.arange(probability.partial_shape.rank.get_length()))
     extremes = [
         reduced(probability, everywhere)
         for reduced in (opset13.reduce_min, opset13.reduce_max, opset13.reduce_sum)
     ]
-    return Model([answer, *extremes], model.get_parameters(), "quantised")
+    return Model([values, *extremes], model.get_parameters(), "quantised")
 
 
 def _prefers() -> Sequence[str]:

@@ -55,7 +55,7 @@ class TorchEngine(Engine):
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.settings = {"device": str(self._device), "torch": str(torch.__version__)}
         model = _restored(spec, weights, source)
-        self._answer = model.outputs.index(output)
+        self._index = model.outputs.index(output)
         self._net = model.to(self._device, memory_format=torch.channels_last)
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -66,15 +66,15 @@ class TorchEngine(Engine):
         """Like `run`, but rounded to 255ths on the device: a quarter of the bytes."""
         import torch
 
-        # As `quantise` does, which would need the answer in the memory of the processor.
-        answer = self._infer(batch)
-        low, high = torch.aminmax(answer)
+        # As `quantise` does, which would need the output in the memory of the processor.
+        probabilities = self._infer(batch)
+        low, high = torch.aminmax(probabilities)
         check_range(low.item(), high.item())
-        rounded: NDArray[np.uint8] = (answer * PROB_ONE + 0.5).to(torch.uint8).cpu().numpy()
+        rounded: NDArray[np.uint8] = (probabilities * PROB_ONE + 0.5).to(torch.uint8).cpu().numpy()
         return rounded
 
     def _infer(self, batch: NDArray[Any]) -> Any:
-        """Return the answer in fp32 as a tensor on the device."""
+        """Return the output in fp32 as a tensor on the device."""
         import torch
 
         # Pixel values become fp32 on the device, which receives fewer bytes.
@@ -88,7 +88,7 @@ class TorchEngine(Engine):
         try:
             with torch.inference_mode(), arithmetic:
                 image = pixels.to(self._device).to(torch.float32, memory_format=torch.channels_last)
-                return self._net(image)[self._answer].float()
+                return self._net(image)[self._index].float()
         except RuntimeError as error:
             raise PredictError(
                 f"PyTorch failed on an input of shape {batch.shape}: {first_line(error)}.",

@@ -55,20 +55,20 @@ def tiny_bundle() -> ModelBundle:
 
 
 def check_engine(engine: Engine) -> None:
-    """Run an engine that was loaded with `tiny_bundle` and compare it with the known answer.
+    """Run an engine that was loaded with `tiny_bundle` and compare it with the known output.
 
     Raises:
-        PredictError: the answer differs.
+        PredictError: the output differs.
     """
     image = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), dtype=np.uint8)
     expected = image.mean(axis=1, keepdims=True) / 255
-    answer = engine.run(image)
-    is_shaped = answer.shape == expected.shape
-    if not (is_shaped and np.allclose(answer, expected, atol=_TOLERANCE)):
-        error = f", maximum error {np.abs(answer - expected).max():.3g}" if is_shaped else ""
+    probability = engine.run(image)
+    is_shaped = probability.shape == expected.shape
+    if not (is_shaped and np.allclose(probability, expected, atol=_TOLERANCE)):
+        error = f", maximum error {np.abs(probability - expected).max():.3g}" if is_shaped else ""
         raise PredictError(
             f"The engine {engine.name} in {engine.precision} fails the self test: "
-            f"shape {answer.shape}, expected {expected.shape}{error}.",
+            f"shape {probability.shape}, expected {expected.shape}{error}.",
             remedy="Reinstall the engine's package, or use another one with --engine.",
         )
 

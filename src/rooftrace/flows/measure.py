@@ -75,7 +75,7 @@ def write_measured(
             `contract` says is not measured again.
 
     Raises:
-        ExportError: The exported graph does not give the answers of the network; or the file
+        ExportError: The exported graph does not give the outputs of the network; or the file
             cannot be written.
     """
     bundle = export_bundle(
@@ -248,7 +248,7 @@ def with_int8(
         if not reports[0].pooled.pixels:
             notify(f"int8 left out: nothing in {source.name} can be predicted and compared")
             return bundle
-        # Where there is no building, and none is predicted, all is right.
+        # Without a labelled or predicted building, the IoU is not defined, and nothing is lost.
         after, *ious = np.nan_to_num([one.headline(one.pooled) for one in reports], nan=1.0)
         for precision, iou in zip(precisions[1:], ious):
             drops[f"{source.name}/{precision}"] = float(iou - after)

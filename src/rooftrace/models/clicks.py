@@ -110,7 +110,7 @@ def next_click(
 
     Args:
         truth: (y, x) mask of the building.
-        predicted: (y, x) mask of the answer; all False before the first click.
+        predicted: (y, x) predicted mask; all False before the first click.
         valid: (y, x) pixels whose truth is known.
         depth, rng: See `middle`.
 

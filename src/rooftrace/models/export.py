@@ -60,8 +60,8 @@ class ExportableModel(nn.Module):
     def run(self, batch: NDArray[Any], output: Output = "probabilities") -> NDArray[np.float32]:
         """Return the same for arrays, in fp32, as an `Engine` does."""
         images = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
-        answer: NDArray[np.float32] = self(images)[self.outputs.index(output)].numpy()
-        return answer
+        values: NDArray[np.float32] = self(images)[self.outputs.index(output)].numpy()
+        return values
 
     def _normalised(self, image: Tensor) -> Tensor:
         return (image - self.band_mean) / self.band_std

@@ -102,11 +102,11 @@ def probabilities(logits: Tensor) -> Tensor:
 
 @LOSSES.register("boundary")
 class Boundary(Loss):
-    """Mean over pixels and channels of |answer - truth| times the distance from the true outline
+    """Mean over pixels and channels of |predicted - truth| times the distance from the true outline
     (Kervadec et al. 2019, "Boundary loss for highly unbalanced segmentation").
 
-    It is the paper's ∫ φ·s with the constant -∫ φ·g that the paper drops, so that the best answer
-    has 0: φ is the signed distance, negative inside, s the answer and g the truth. Distances are
+    It is the paper's ∫ φ·s with the constant -∫ φ·g that the paper drops, so that the best s
+    has 0: φ is the signed distance, negative inside, s the prediction, g the truth. Distances are
     shares of the diagonal of the sample, from a pixel's centre to the edge of the nearest valid
     pixel on the other side. They are 0 if a class has no outline, so add a loss of overlap or of
     pixels to this one.
@@ -196,8 +196,8 @@ class Dice(Loss):
     """1 - Dice over the batch, mean over channels (Milletari et al. 2016, "V-Net")."""
 
     def value(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        both, answer, truth = _overlap(logits, target, valid)
-        return (1 - (2 * both + _SMOOTH) / (answer + truth + _SMOOTH)).mean()
+        both, predicted, truth = _overlap(logits, target, valid)
+        return (1 - (2 * both + _SMOOTH) / (predicted + truth + _SMOOTH)).mean()
 
 
 @LOSSES.register("jaccard")
@@ -205,8 +205,8 @@ class Jaccard(Loss):
     """1 - IoU over the batch, mean over channels (Rahman and Wang 2016)."""
 
     def value(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        both, answer, truth = _overlap(logits, target, valid)
-        return (1 - (both + _SMOOTH) / (answer + truth - both + _SMOOTH)).mean()
+        both, predicted, truth = _overlap(logits, target, valid)
+        return (1 - (both + _SMOOTH) / (predicted + truth - both + _SMOOTH)).mean()
 
 
 @LOSSES.register("tversky")
@@ -225,24 +225,24 @@ class Tversky(Loss):
     beta: Annotated[float, Field(ge=0)] = 0.7
 
     def value(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        both, answer, truth = _overlap(logits, target, valid)
-        errors = self.alpha * (answer - both) + self.beta * (truth - both)
+        both, predicted, truth = _overlap(logits, target, valid)
+        errors = self.alpha * (predicted - both) + self.beta * (truth - both)
         return (1 - (both + _SMOOTH) / (both + errors + _SMOOTH)).mean()
 
 
 class _Overlap(NamedTuple):
     both: Tensor
-    answer: Tensor
+    predicted: Tensor
     truth: Tensor
 
 
 def _overlap(logits: Tensor, target: Tensor, valid: Tensor) -> _Overlap:
-    """Return (channel,) soft areas in pixels: intersection, answer and truth."""
+    """Return (channel,) soft areas in pixels: intersection, prediction and truth."""
     weight = valid[:, None].to(logits.dtype)
     truth = one_hot(target, logits) * weight
-    answer = probabilities(logits) * weight
+    predicted = probabilities(logits) * weight
     dims = (0, 2, 3)
-    return _Overlap((answer * truth).sum(dim=dims), answer.sum(dim=dims), truth.sum(dim=dims))
+    return _Overlap((predicted * truth).sum(dim=dims), predicted.sum(dim=dims), truth.sum(dim=dims))
 
 
 Weights = Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=2)]

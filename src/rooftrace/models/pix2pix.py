@@ -4,8 +4,8 @@ Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Netw
 are those of the paper's appendix, with a free number of filters and layers. There are three
 differences. The generator sees the coarse map beside the image and returns logits. BatchNorm keeps
 its running statistics in evaluation, while the paper uses those of the test batch, so that the
-answer for a tile does not depend on its batch. Dropout, the paper's only source of noise, acts in
-training alone, so that a model always gives the same answer.
+output for a tile does not depend on its batch. Dropout, the paper's only source of noise, acts in
+training alone, so that a model always gives the same output.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Generator(nn.Module):
 
     The paper draws a new picture; here most of it is in the coarse map already. With `residual` the
     output is added to the coarse logits and starts as zero: the untrained refiner is the identity,
-    and training starts from the answer of the segmenter.
+    and training starts from the output of the segmenter.
 
     Args:
         bands: Number of bands of the image.
@@ -116,7 +116,7 @@ class PatchDiscriminator(nn.Module):
 
     @staticmethod
     def smallest_px(layers: int) -> int:
-        """Return the side of the smallest input that gives an answer."""
+        """Return the side of the smallest input that gives an output."""
         return 3 << layers
 
     def forward(self, image: Tensor, drawn: Tensor) -> Tensor:
@@ -126,8 +126,8 @@ class PatchDiscriminator(nn.Module):
             image: (n, band, y, x) normalised pixels.
             drawn: (n, channel, y, x) probabilities in 0..1.
         """
-        answer: Tensor = self.blocks(torch.cat([image, 2 * drawn - 1], dim=1))
-        return answer
+        refined: Tensor = self.blocks(torch.cat([image, 2 * drawn - 1], dim=1))
+        return refined
 
 
 class RefinedNet(nn.Module):

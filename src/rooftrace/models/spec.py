@@ -113,7 +113,7 @@ class Calibration(Config):
 SCHEMA_VERSION = 1
 
 Output = Literal["probabilities", "coarse"]
-"""Outputs of a graph by name: the model's answer and, for a refined model, the segmenter's."""
+"""Outputs of a graph by name: the model's output and, for a refined model, the segmenter's."""
 
 Tta = Literal["mirror", "flips", "d4"]
 """Test-time augmentation. `mirror`: the mean over the tile itself and mirrored left to right.
@@ -184,7 +184,7 @@ class BundleSpec(Config):
     The graph takes pixel values as they are in the image, (n, band, y, x), and returns
     probabilities: (n, 1, y, x) of the second class if there are two classes, else (n, class, y, x)
     that sum to one. A refined model (`models.pix2pix`) has a second output of the same shape,
-    `coarse`: the answer of its segmenter before the refinement. Mean and standard deviation are
+    `coarse`: the output of its segmenter before the refinement. Mean and standard deviation are
     part of the graph; they are listed here for the record and for further training.
 
     Args:
@@ -216,7 +216,7 @@ class BundleSpec(Config):
         start_fingerprints: Training scenes of the models that the training started from.
         input_multiple_px: Number that height and width of the input must be multiples of.
         input_px: The only size of the input, or None if any multiple is accepted.
-        context_px: Distance from an edge of the input within which answers are distorted by it.
+        context_px: Distance from an edge of the input within which outputs are distorted by it.
         metrics: Metrics on the validation folders.
         training: Resolved configuration of the training run.
         versions: Versions of packages.

@@ -85,5 +85,5 @@ class SubpixelUnet(nn.Module):
             height, width = skip.shape[-2:]
             decoded = block(decoded, height, width, skip_connection=skip)
         convolution, shuffle = self.segmentation_head
-        answer: Tensor = shuffle(activate(convolution(decoded)))
-        return answer
+        values: Tensor = shuffle(activate(convolution(decoded)))
+        return values

@@ -44,7 +44,7 @@ class PlainUnetConfig(Config):
 class PlainUnet(nn.Module):
     """U-Net (Ronneberger et al. 2015) without a pretrained encoder.
 
-    Convolutions are padded, unlike the paper's, so that the answer has the size of the input.
+    Convolutions are padded, unlike the paper's, so that the output has the size of the input.
     Filters, depth, normalisation, dropout and upsampling are parameters. Weights are initialised as
     in He et al. 2015.
 

@@ -256,7 +256,7 @@ def build_model(
 
     Args:
         bands: Bands of the image; the first convolution of a pretrained encoder is adapted to them.
-        channels: Channels of the answer.
+        channels: Channels of the output.
         base: Folder that the path of a weights file starts from.
 
     Raises:
@@ -279,14 +279,14 @@ def check_side(net: nn.Module, bands: int, side_px: int, key: str) -> None:
     """Check that a network accepts squares of this size, by running an empty one.
 
     Raises:
-        ConfigError: The network does not accept it, or its answer has another size.
+        ConfigError: The network does not accept it, or its output has another size.
     """
     multiple = multiple_px(net)
     net.eval()
     with torch.no_grad():
         try:
             rows, columns = net(torch.zeros(1, bands, side_px, side_px)).shape[-2:]
-            problem = f"the answer has {rows} × {columns} px"
+            problem = f"the output has {rows} × {columns} px"
         except (RuntimeError, ValueError, AssertionError) as error:
             rows = columns = 0
             reason = reason_of(error, most=300)

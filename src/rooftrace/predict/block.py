@@ -33,13 +33,13 @@ class TileOutput:
 
     Args:
         extent: Window of the part, in pixels of the model.
-        answer: (channel, y, x) probabilities of the extent in 255ths; None if the tile failed and
-            its pixels become nodata.
+        probability: (channel, y, x) of the extent in 255ths; None if the tile failed and its pixels
+            become nodata.
     """
 
     index: TileIndex
     extent: Window
-    answer: NDArray[np.uint8] | None
+    probability: NDArray[np.uint8] | None
 
 
 Halo = tuple[tuple[int, TileOutput], ...]
@@ -186,7 +186,7 @@ class BlockTiles:
         """
         spec, threshold, window = plan.spec, plan.threshold, plan.blocks[self.number]
         outputs, valid = [*received, *self.own], self.valid
-        failed = [output.extent for output in outputs if output.answer is None]
+        failed = [output.extent for output in outputs if output.probability is None]
         if failed:
             # Copied: arrays that come from another process are read-only.
             valid = np.ones(window.shape_yx, dtype=bool) if valid is None else valid.copy()
@@ -202,8 +202,8 @@ class BlockTiles:
             model_strip = plan.scaling.to_model(strip, plan.source.grid.shape)
             blender = Blender(plan.tiles, model_strip, spec.outputs)
             for output in outputs:
-                if output.answer is not None:
-                    blender.feed(output.index, output.answer, output.extent)
+                if output.probability is not None:
+                    blender.feed(output.index, output.probability, output.extent)
             blended = enlarge(blender.blended, model_strip, strip, plan.scaling)
             probability = blended[0]
             if threshold is None:

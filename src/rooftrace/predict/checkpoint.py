@@ -109,7 +109,7 @@ def pack(checkpoint: Checkpoint) -> bytes:
     kept: list[NDArray[Any] | None] = [np.packbits(block.mask == index) for index in planes]
     kept.append(None if block.is_empty else block.score[_scored(block.mask)])
     kept += [None, None] if block.is_empty or block.thumbnail is None else [*block.thumbnail]
-    kept += [output.answer for _, output in checkpoint.halo]
+    kept += [output.probability for _, output in checkpoint.halo]
     # Scores and pixels of photographs hardly compress.
     plain = len(planes), len(planes) + 1
     body = [
@@ -167,10 +167,10 @@ def unpack(data: bytes) -> Checkpoint:
         arrays.append(values.reshape(shape))
         at += size
     count = len(head["planes"])
-    planes, (scores, pixels, valid, *answers) = arrays[:count], arrays[count:]
+    planes, (scores, pixels, valid, *probabilities) = arrays[:count], arrays[count:]
     halo = tuple(
-        (entry[0], TileOutput((entry[1], entry[2]), Window(*entry[3:]), answer))
-        for entry, answer in zip(head["handed_on"], answers)
+        (entry[0], TileOutput((entry[1], entry[2]), Window(*entry[3:]), probability))
+        for entry, probability in zip(head["handed_on"], probabilities)
     )
     window = Window(*head["window"])
     block = Block.empty(window)

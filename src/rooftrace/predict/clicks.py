@@ -88,8 +88,8 @@ class ClickModel:
     engine: Engine
 
     def answer(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the (y, x) probability for one (band, y, x) input: the mean of the answers to it
-        and to its mirror image.
+        """Return the (y, x) probability for one (band, y, x) input: the mean of the outputs for it
+        and for its mirror image.
         """
         both = np.stack([inputs, inputs[..., ::-1]])
         answers = self.engine.run(both)[:, 0]

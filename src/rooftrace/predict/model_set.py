@@ -244,9 +244,9 @@ class EnsembleEngine(Engine):
         for member, factor in zip(self._members, self._factors):
             spec = member.bundle.spec
             pixels = batch.astype(spec.numpy_dtype, copy=False)
-            answer = member.engine.run(pixels)[:, : spec.channels]
-            check_probabilities(answer, spec.name)
-            part = factor * answer
+            probability = member.engine.run(pixels)[:, : spec.channels]
+            check_probabilities(probability, spec.name)
+            part = factor * probability
             total = part if total is None else total + part
         assert total is not None
         return np.asarray(total / np.float32(len(self._members)), dtype=np.float32)

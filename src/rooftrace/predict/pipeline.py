@@ -62,7 +62,7 @@ _FINISHING_PX = 16 * 2**20
 """Number of pixels in unfinished blocks above which the network pauses, and above which blocks do
 not wait for more tiles."""
 
-Answer = NDArray[np.uint8]
+Probability = NDArray[np.uint8]
 """(channel, y, x) output of the network for a tile, in 255ths."""
 
 OnTile = Callable[[Any, ScenePlan, TileIndex], None]
@@ -223,8 +223,8 @@ class _BlockEnd:
         number: Number of the block; None at the end of the scene.
         checkpoint: Finished block of an earlier run; None if there is none.
         error: Error that ended the reading. Blocks that were read before it are finished.
-        answers: Outputs of the block's tiles in 255ths; None for failed tiles. Tiles without a
-            valid pixel are left out.
+        probabilities: Those of the block's tiles; None for failed tiles. Tiles without a valid
+            pixel are left out.
         tiles: Counts over the block's tiles.
         area_px: Number of pixels of the block; 0 at the end of the scene.
     """
@@ -233,7 +233,7 @@ class _BlockEnd:
     number: int | None = None
     checkpoint: Checkpoint | None = None
     error: RooftraceError | None = None
-    answers: dict[TileIndex, Answer | None] = field(default_factory=dict)
+    probabilities: dict[TileIndex, Probability | None] = field(default_factory=dict)
     tiles: TileStats = field(default_factory=TileStats)
     area_px: int = 0
 
@@ -365,7 +365,7 @@ class _SceneReader:
         else:
             tiles = self.divide(end)
             # Callers still hold the end, but not the outputs of its tiles.
-            end.answers = {}
+            end.probabilities = {}
             finished = Checkpoint(tiles.finish(self.plan, received), tiles.halo)
         for number, output in finished.halo:
             self._halo[number].append(output)
@@ -375,10 +375,10 @@ class _SceneReader:
         """Divide the outputs of a block's tiles among the blocks to which they contribute."""
         assert end.number is not None
         own, halo = [], []
-        for index, answer in end.answers.items():
+        for index, probability in end.probabilities.items():
             read = self.plan.tiles.tile(index).read
             for number, extent in self.plan.extents(index):
-                part = None if answer is None else answer[:, *extent.slices(read)]
+                part = None if probability is None else probability[:, *extent.slices(read)]
                 if number == end.number:
                     own.append(TileOutput(index, extent, part))
                     continue
@@ -468,7 +468,7 @@ def _batches(readers: Iterable[_SceneReader]) -> Iterator[_Batch]:
         yield batch
 
 
-_Outputs = dict[int, Answer | Exception]
+_Outputs = dict[int, Probability | Exception]
 """Output of the network, or the reason why there is none, by the `id` of each tile that was run."""
 
 
@@ -517,15 +517,15 @@ def _outputs(tiles: Sequence[_Tile], engine: Engine) -> tuple[_Outputs, float]:
             # A single tile is not copied.
             only = tiles[0].pixels[None]
             stacked = only if len(tiles) == 1 else np.stack([tile.pixels for tile in tiles])
-            answer = engine.run_quantised(stacked)
+            probability = engine.run_quantised(stacked)
             shape_nyx = len(stacked), *stacked.shape[2:]
-            if answer.ndim != 4 or (len(answer), *answer.shape[2:]) != shape_nyx:
+            if probability.ndim != 4 or (len(probability), *probability.shape[2:]) != shape_nyx:
                 raise PredictError(
-                    f"the model answered the shape {answer.shape} for tiles of shape "
-                    f"{stacked.shape}; expected an answer for each pixel.",
+                    f"the model returned the shape {probability.shape} for tiles of shape "
+                    f"{stacked.shape}; expected one value for each pixel.",
                     remedy="The model is damaged: get it again, or export it again.",
                 )
-            outputs = dict(zip(map(id, tiles), np.asarray(answer, np.uint8)))
+            outputs = dict(zip(map(id, tiles), np.asarray(probability, np.uint8)))
         except Exception as error:  # an engine may raise anything
             drop_tracebacks(error)
             if len(tiles) == 1:
@@ -538,19 +538,19 @@ def _outputs(tiles: Sequence[_Tile], engine: Engine) -> tuple[_Outputs, float]:
 
 
 def _run(
-    answered: Generator[tuple[_Batch, _Outputs, float], None, None],
+    run: Generator[tuple[_Batch, _Outputs, float], None, None],
 ) -> Generator[list[_BlockEnd], None, None]:
     """Yield the ends of blocks with the outputs of their tiles."""
-    answers: dict[TileIndex, Answer | None] = {}
+    probabilities: dict[TileIndex, Probability | None] = {}
     tiles = TileStats()
-    with closing(answered):
-        for batch, outputs, batch_seconds in answered:
+    with closing(run):
+        for batch, outputs, batch_seconds in run:
             seconds = batch_seconds / max(len(batch.tiles), 1)
             ends = []
             for event in batch.events:
                 if isinstance(event, _BlockEnd):
-                    event.answers, event.tiles = answers, tiles
-                    answers, tiles = {}, TileStats()
+                    event.probabilities, event.tiles = probabilities, tiles
+                    probabilities, tiles = {}, TileStats()
                     ends.append(event)
                     continue
                 output, reason = outputs.get(id(event)), event.error
@@ -562,12 +562,12 @@ def _run(
                         event.reader.scene.fail(failure)
                     output, reason = None, failure.message
                 if reason is not None:
-                    answers[event.index] = None
+                    probabilities[event.index] = None
                     tiles = tiles.plus(TileStats(tiles_failed=1, errors=(reason,)))
                 elif output is None:
                     tiles = tiles.plus(TileStats(tiles_empty=1))
                 else:
-                    answers[event.index] = output
+                    probabilities[event.index] = output
                     run_px = event.pixels.shape[1] * event.pixels.shape[2]
                     tiles = tiles.plus(TileStats(1, engine_seconds=seconds, engine_px=run_px))
                 scene = event.reader.scene

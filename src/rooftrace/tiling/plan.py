@@ -7,7 +7,7 @@ leave the scene at its far end. Where two tiles overlap, one fades out while the
                     |---- tile 1 ----------|
      16 16 16 16 16 |trim, ramp, trim| 16 …           weights, in 16ths
 
-`trim` pixels at a tile's inner edges have no weight, since the edge distorts the answer there.
+`trim` pixels at a tile's inner edges have no weight, since the edge distorts the output there.
 """
 
 from dataclasses import dataclass
@@ -200,7 +200,7 @@ _SLACK = 0.5 / PROB_ONE
 
 
 def check_probabilities(probability: NDArray[np.floating[Any]], model: str = "the model") -> None:
-    """Raise PredictError if an answer of a model holds anything but probabilities.
+    """Raise PredictError if an output of a model holds anything but probabilities.
 
     NaN compares as False and would silently become background.
     """
@@ -209,19 +209,19 @@ def check_probabilities(probability: NDArray[np.floating[Any]], model: str = "th
 
 
 def check_range(low: float, high: float, model: str = "the model") -> None:
-    """Raise PredictError if the range of a model's answers is not within 0..1, or is NaN.
+    """Raise PredictError if the range of a model's outputs is not within 0..1, or is NaN.
 
     Args:
-        low, high: Smallest and largest answer; NaN if any answer is NaN.
+        low, high: Smallest and largest output; NaN if any output is NaN.
         model: See `check_probabilities`.
     """
     if low >= -_SLACK and high <= 1 + _SLACK:
         return
     found = "NaN (not a number)" if np.isnan(low + high) else f"values from {low:g} to {high:g}"
     raise PredictError(
-        f"{model} answered {found}; expected probabilities from 0 to 1.",
+        f"{model} gave {found}; expected probabilities from 0 to 1.",
         remedy="Predict with --precision fp32 in case the numbers overflow in a shorter format. "
-        "If it answers the same, the model is damaged: get it again, or export it again.",
+        "If it gives the same, the model is damaged: get it again, or export it again.",
     )
 
 

@@ -31,11 +31,11 @@ _FINE_CHANNELS = 16
 
 
 class ClickNet(nn.Module):
-    """Network from a normalised image, an earlier answer and two maps of clicks to a logit.
+    """Network from a normalised image, an earlier prediction and two maps of clicks to a logit.
 
     The encoder stays as it was trained: its features depend on the image alone. The decoder takes
-    them from stride 16 up to the image, and sees the clicks and the earlier answer at each stride
-    (late fusion, as in Huang et al. 2023, "InterFormer").
+    them from stride 16 up to the image, and sees the clicks and the earlier prediction at each
+    stride (late fusion, as in Huang et al. 2023, "InterFormer").
 
     Args:
         encoder: Encoder of segmentation-models-pytorch, with features at the strides 2, 4, 8, 16.
@@ -93,14 +93,14 @@ class ClickNet(nn.Module):
         """Return logits (n, 1, y, x) for the features of an image and maps (n, extra, y, x)."""
         # Joining maps of different types takes longer than the layers.
         image, maps = (one.to(features[0].dtype) for one in (image, maps))
-        answer: Tensor | None = None
+        decoded: Tensor | None = None
         for stride, feature, block in zip(reversed(_STRIDES), reversed(features), self.blocks):
             parts = [feature, F.avg_pool2d(maps, stride)]
-            if answer is not None:
-                parts.insert(0, F.interpolate(answer, scale_factor=2.0, mode="nearest"))
-            answer = block(torch.cat(parts, dim=1))
-        assert answer is not None
-        finer = F.interpolate(answer, scale_factor=2.0, mode="nearest")
+            if decoded is not None:
+                parts.insert(0, F.interpolate(decoded, scale_factor=2.0, mode="nearest"))
+            decoded = block(torch.cat(parts, dim=1))
+        assert decoded is not None
+        finer = F.interpolate(decoded, scale_factor=2.0, mode="nearest")
         logits: Tensor = self.head(self.fine(torch.cat([finer, image, maps], dim=1)))
         return logits
 
@@ -131,10 +131,10 @@ _SEED_LIMIT = 2**31
 
 
 class ClickTask(SegmentationTask):
-    """A network that takes an image, clicks and its earlier answer, and segments one building.
+    """A network that takes an image, clicks and its earlier prediction, and segments one building.
 
-    The figures of an epoch are those of the answers after the last simulated click: after random
-    numbers of clicks in training, and after `clicks.rounds` clicks in validation.
+    The figures of an epoch are those of the predictions after the last simulated click: after
+    random numbers of clicks in training, and after `clicks.rounds` clicks in validation.
     """
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
@@ -190,7 +190,7 @@ class ClickTask(SegmentationTask):
 
 
 def _maps(clicks: Sequence[Sequence[Click]], earlier: Tensor) -> Tensor:
-    """Return the earlier answers and the maps of clicks, (n, 3, y, x)."""
+    """Return the earlier predictions and the maps of clicks, (n, 3, y, x)."""
     drawn = np.stack([draw_clicks(one, earlier.shape[-2:]) for one in clicks])
     maps = torch.cat([earlier, torch.from_numpy(drawn).to(earlier)], dim=1)
     return maps.contiguous(memory_format=torch.channels_last)
@@ -241,11 +241,11 @@ def _correct(
     clicks: Sequence[list[Click]],
     objects: BoolArray,
     valid: BoolArray,
-    answers: Tensor,
+    predictions: Tensor,
     rng: np.random.Generator | None,
 ) -> None:
-    """Add a click in the largest error of each answer: in its middle, or with `rng` near it."""
-    predicted = answers[:, 0].detach().cpu().numpy() > 0.5
+    """Add a click in the largest error of each prediction: in its middle, or with `rng` near it."""
+    predicted = predictions[:, 0].detach().cpu().numpy() > 0.5
     for given, target, shown, known in zip(clicks, objects, predicted, valid):
         click = next_click(target, shown, known, 0.5, rng)
         if click is not None:

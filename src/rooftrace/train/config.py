@@ -230,8 +230,8 @@ class ClickConfig(Config):
     """A network for clicks on buildings, see `train.click_task`.
 
     Args:
-        rounds: Maximum number of answers that simulated clicks correct in training, and the number
-            of clicks in validation.
+        rounds: Maximum number of predictions that simulated clicks correct in training, and the
+            number of clicks in validation.
     """
 
     rounds: Annotated[int, Field(ge=1, le=20)] = 3

@@ -74,7 +74,7 @@ def export_bundle(
             the new weights.
 
     Raises:
-        ExportError: The exported graph does not give the answers of the network.
+        ExportError: The exported graph does not give the outputs of the network.
     """
     if config.clicks is not None:
         return _export_click_bundle(config, result, name, path, monitor, notify)
@@ -218,7 +218,7 @@ def _check_parity(network: Run, engine: Run, batch: NDArray[Any], name: str) -> 
     worst = float(np.abs(network(batch) - engine(batch)).max())
     if not worst <= _MAX_PARITY:
         raise ExportError(
-            f"The exported graph of {name} does not give the answers of the network: probabilities "
+            f"The exported graph of {name} does not give the outputs of the network: probabilities "
             f"differ by up to {worst:.4f}, expected at most {_MAX_PARITY}.",
             remedy="The weights are kept in the run's checkpoints. Report the architecture; "
             "export.half_weights = false may help.",

@@ -200,7 +200,7 @@ class RefineTask(TrainingTask):
 
     @staticmethod
     def _maps(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the label and the answer as maps, and where the label is known.
+        """Return the label and the prediction as maps, and where the label is known.
 
         Both maps are 0 elsewhere, so that unknown pixels do not distinguish them.
         """
@@ -270,26 +270,26 @@ class _FolderAccumulator:
     def add(self, logits: Tensor, batch: Batch, loss: Tensor) -> None:
         self.tally.add(logits, batch.targets, batch.valid, loss)
         if logits.shape[1] == 1:
-            answered = logits[:, 0] > 0
+            predicted = logits[:, 0] > 0
         else:
-            answered = logits.argmax(dim=1) == self._building
-        sides = (batch.targets == self._building, answered, batch.valid)
+            predicted = logits.argmax(dim=1) == self._building
+        sides = (batch.targets == self._building, predicted, batch.valid)
         for truth, predicted, valid in zip(*(side.cpu().numpy() for side in sides)):
             self.outlines += BoundaryCounts.of(truth, predicted, valid)
 
 
-def adversarial_loss(answer: Tensor, known: Tensor, real: bool) -> Tensor:
-    """Binary cross-entropy of a discriminator's answers, all of which should be `real`.
+def adversarial_loss(logits: Tensor, known: Tensor, real: bool) -> Tensor:
+    """Binary cross-entropy of a discriminator's outputs, all of which should be `real`.
 
     Args:
-        answer: (n, 1, patch, patch) logits.
+        logits: (n, 1, patch, patch) logits.
         known: (n, 1, y, x) in 0..1; a patch is weighted by its share of known pixels.
         real: Whether the map is a label.
     """
-    answer = answer.float()
-    wanted = torch.full_like(answer, float(real))
-    each = F.binary_cross_entropy_with_logits(answer, wanted, reduction="none")
-    share = F.adaptive_avg_pool2d(known, (answer.shape[-2], answer.shape[-1]))
+    logits = logits.float()
+    wanted = torch.full_like(logits, float(real))
+    each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    share = F.adaptive_avg_pool2d(known, (logits.shape[-2], logits.shape[-1]))
     return (each * share).sum() / share.sum().clamp(min=torch.finfo(each.dtype).tiny)
 
 

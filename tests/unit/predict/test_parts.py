@@ -48,9 +48,9 @@ def same(one: Checkpoint, other: Checkpoint) -> None:
         assert mine.dtype == theirs.dtype
     for (number, mine), (target, theirs) in zip(one.halo, other.halo, strict=True):
         assert (number, mine.index, mine.extent) == (target, theirs.index, theirs.extent)
-        assert (mine.answer is None) == (theirs.answer is None)
-        if mine.answer is not None and theirs.answer is not None:
-            np.testing.assert_array_equal(mine.answer, theirs.answer)
+        assert (mine.probability is None) == (theirs.probability is None)
+        if mine.probability is not None and theirs.probability is not None:
+            np.testing.assert_array_equal(mine.probability, theirs.probability)
 
 
 def test_a_part_comes_back(tmp_path: Path) -> None:

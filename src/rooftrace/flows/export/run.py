@@ -91,7 +91,7 @@ def measure_parity(
     tiles: Sequence[NDArray[Any]],
     output: Output = "probabilities",
 ) -> Parity:
-    """Run two engines on the same tiles and compare their answers.
+    """Run two engines on the same tiles and compare their outputs.
 
     Args:
         reference: The bundle's graph.
@@ -100,7 +100,7 @@ def measure_parity(
         tiles: Tiles (band, y, x) in pixel values, all of one size.
     """
     most = total = 0.0
-    answered = changed = pixels = both = either = 0
+    compared = changed = pixels = both = either = 0
     for first in range(0, len(tiles), _BATCH):
         batch = np.stack(tiles[first : first + _BATCH])
         before, after = reference.run(batch), engine.run(batch)
@@ -108,13 +108,13 @@ def measure_parity(
         # NaN compares as False and would look like no difference.
         most = max(most, float(difference.max()) if np.isfinite(difference).all() else math.inf)
         total += float(difference.sum(dtype=np.float64))
-        answered += difference.size
+        compared += difference.size
         old, new = _mask(before, spec), _mask(after, spec)
         changed += int(np.count_nonzero(old != new))
         both += int(np.count_nonzero((old > 0) & (new > 0)))
         either += int(np.count_nonzero((old > 0) | (new > 0)))
         pixels += old.size
-    mean = total / answered
+    mean = total / compared
     finite = math.isfinite(most) and math.isfinite(mean)
     return Parity(
         engine=engine.name,
@@ -124,16 +124,16 @@ def measure_parity(
         mean_difference=mean if finite else 1.0,
         changed_share=changed / pixels,
         mask_iou=both / either if either else 1.0,
-        # A network that answers NaN or infinity counts as completely changed.
+        # A network that gives NaN or infinity counts as completely changed.
         mask_change=changed / max(either, _MIN_SHARE * pixels) if finite else 1.0,
     )
 
 
-def _mask(answer: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.uint8]:
+def _mask(probability: NDArray[np.float32], spec: BundleSpec) -> NDArray[np.uint8]:
     """Return the class indices (n, y, x)."""
     if spec.is_binary:
-        return (answer[:, 0] >= spec.threshold).astype(np.uint8)
-    best: NDArray[np.uint8] = answer[:, : spec.channels].argmax(axis=1).astype(np.uint8)
+        return (probability[:, 0] >= spec.threshold).astype(np.uint8)
+    best: NDArray[np.uint8] = probability[:, : spec.channels].argmax(axis=1).astype(np.uint8)
     return best
 
 
@@ -193,7 +193,7 @@ def run_export(
     tolerance: float | None = None,
     notify: Callable[[str], None] = lambda _: None,
 ) -> ExportReport:
-    """Write a model for one engine, if its answers agree with those of the bundle.
+    """Write a model for one engine, if its outputs agree with those of the bundle.
 
     The file is read again and compared with the bundle's graph in fp32 on tiles. If the difference
     exceeds the tolerance, no file is written. An earlier export of the same name is replaced; any

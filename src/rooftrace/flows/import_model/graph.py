@@ -444,7 +444,7 @@ def _run_original(
 def _probabilities(
     output: NDArray[Any], foreign: ForeignGraph, channels: Channels
 ) -> NDArray[np.float32]:
-    """Return what the bundle should answer, computed from the original's output by NumPy."""
+    """Return what the bundle should return, computed from the original's output by NumPy."""
     if foreign.class_index is not None:
         output = output == foreign.class_index
     values = output.astype(np.float32)
@@ -471,12 +471,12 @@ def _run_wrapped(
             batch of one is stated does not show it: most graphs take any number all the same.
     """
     # By ONNX Runtime first, which raises an error where OpenVINO ends the process.
-    (answer,) = _run(graph, [tiles.astype(np.float32)], None, source)
+    (batch,) = _run(graph, [tiles.astype(np.float32)], None, source)
     bundle = ModelBundle(spec, {GRAPH_NAME: graph}, source)
     engine = load_engine(bundle, engine="openvino", precision="fp32")
     single, output = engine.run(tiles[:1]), engine.run(tiles)
     # The classes of one image may be shared out among the batch.
-    is_one = len(answer) == len(tiles) and output.shape[1:] == single.shape[1:]
+    is_one = len(batch) == len(tiles) and output.shape[1:] == single.shape[1:]
     if not is_one or np.abs(output[:1] - single).max() > _ROUNDING:
         raise BundleError(
             f"The output of {source} for an image in a batch differs from that for the image "
