@@ -20,21 +20,17 @@ from math import isfinite
 from pathlib import Path
 from shlex import quote
 from typing import Any, Literal
-from uuid import uuid4
 from xml.etree import ElementTree
 
-import cv2
-import numpy as np
 from affine import Affine
 from pyproj import CRS
 from pyproj.exceptions import CRSError
-from rasterio.io import MemoryFile
 
 from rooftrace.core.errors import DataError, LayoutError
 from rooftrace.core.text import list_and_count, plural, reason_of
 from rooftrace.io.files import is_file, metadata_root, read_head, visible_files, xml_root
-from rooftrace.io.gdal import is_raster, open_quietly
-from rooftrace.io.image_header import Header, checked_grid, grid_of, known_crs
+from rooftrace.io.gdal import is_raster
+from rooftrace.io.image_header import Header, checked_grid, known_crs
 from rooftrace.io.vector_formats import kml_text
 
 _SIDECAR_REMEDY = (
@@ -334,8 +330,8 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
 
     They are checked, since GDAL ignores damaged ones silently: the mask (`.msk`), without which
     nodata would become ground, the metadata (`.aux.xml`), which may hold the georeference and the
-    nodata value, the world file (such as `.tfw`) or the `.tab` with the position, and the `.prj`
-    with its coordinate system. Damaged overviews (`.ovr`) change no pixel.
+    nodata value, the world file (such as `.tfw`) with the position, and the `.prj` with its
+    coordinate system. Damaged overviews (`.ovr`) change no pixel.
 
     Args:
         path, names: See `companions`.
@@ -353,11 +349,6 @@ def with_sidecars(path: Path, header: Header, names: FolderNames | None = None) 
     if grid.crs is not None or header.note:
         return header
     world = _first(path, _world_names(path.name, path.suffix), names)
-    if tab := _first(path, _tab_names(path.stem), names):
-        placed = _placed_by_tab(tab, header)
-        is_unplaced = grid.transform.is_identity and not world
-        if placed.grid.crs is not None or (placed.note and is_unplaced):
-            return placed
     if grid.transform.is_identity and world:
         grid = replace(grid, transform=_read_world_file(world, path))
     if grid.transform.is_identity:
@@ -395,19 +386,6 @@ def _tab_names(stem: str) -> list[str]:
     https://gdal.org/en/stable/drivers/raster/gtiff.html#georeferencing
     """
     return [f"{stem}.tab", f"{stem}.TAB"]
-
-
-def _placed_by_tab(tab: Path, header: Header) -> Header:
-    """Return the header of an image with the position in a table of MapInfo, if it has one."""
-    pixel = cv2.imencode(".tif", np.zeros((1, 1), np.uint8))[1].tobytes()
-    folder = uuid4().hex
-    with (
-        MemoryFile(tab.read_bytes(), dirname=folder, filename="pixel.tab"),
-        MemoryFile(pixel, dirname=folder, filename="pixel.tif") as image,
-        open_quietly(image.name) as dataset,
-    ):
-        grid, note = grid_of(dataset, str(tab))
-    return replace(header, grid=replace(grid, shape=header.grid.shape), note=note)
 
 
 def _first(
