@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import chain, pairwise
 from math import isfinite
 from pathlib import Path
@@ -139,10 +138,16 @@ def _drawing_layers(columns: Mapping[str, NDArray[Any]], count: int) -> Iterable
 
 
 _AT_ONCE = 100_000
-"""Nodes, walls or rings that are treated at once."""
+"""Nodes or ways that are written at once."""
+
+_NODE_DIGITS = 7
+"""Decimal places of a node's degrees, about a centimetre."""
 
 _NEAR_DEG = 3e-7
-"""Degrees, about 3 cm, up to which a node lies on another one or on a wall; nodes have 7 digits."""
+"""Degrees, about 3 cm, up to which a node lies on another one or on a wall."""
+
+_SAME_SHARE = 0.01
+"""Share of a building's area that may change where it shares nodes with others."""
 
 _MOST_NODES = 2000
 """Maximum number of nodes of a way, https://wiki.openstreetmap.org/wiki/Way."""
@@ -158,31 +163,28 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes
     texts: list[str] = []
     tag_texts: dict[str, str] = {}
     columns: Mapping[str, NDArray[Any]] = {}
-    corners, holes = [np.zeros((0, 2))], [np.zeros(0, np.bool_)]
-    sizes, buildings = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    buildings = [np.zeros(0, np.object_)]
     for part in in_degrees(path, layer, parts):
         columns = part.columns
         is_added = _is_added(columns, len(part.geometry))
-        polygons, building = shapely.get_parts(part.geometry[is_added], return_index=True)
-        outlines, polygon = shapely.get_rings(polygons, return_index=True)
-        xy, ring = shapely.get_coordinates(outlines, return_index=True)
-        # The last corner of a ring repeats the first.
-        corners.append(xy[np.diff(ring, append=-1) == 0])
-        sizes.append(np.bincount(ring) - 1)
-        holes.append(np.diff(polygon, prepend=-1) == 0)
-        buildings.append(building[polygon] + len(texts))
+        buildings.append(part.geometry[is_added])
         texts += [tag_texts.setdefault(one, one) for one in _tags_of(columns, is_added)]
-    size, hole, building = np.concatenate(sizes), np.concatenate(holes), np.concatenate(buildings)
-    places, node = _distinct(np.concatenate(corners))
-    rings = _joined(places, _Rings(node, np.repeat(np.arange(len(size)), size)))
+    polygons, owner = shapely.get_parts(_joined(np.concatenate(buildings)), return_index=True)
+    rings, polygon = shapely.get_rings(polygons, return_index=True)
+    xy, way = shapely.get_coordinates(rings, return_index=True)
+    # The last corner of a ring repeats the first.
+    is_corner = np.diff(way, append=-1) == 0
+    places, node = _distinct(xy[is_corner])
+    starts = np.append(0, np.cumsum(np.bincount(way) - 1))
+    hole, building = np.diff(polygon, prepend=-1) == 0, owner[polygon]
     is_alone = np.bincount(building, minlength=len(texts))[building] == 1
     owners = building.tolist()
     tags = [texts[one] * own for one, own in zip(owners, is_alone.tolist())]
     members: dict[int, str] = {}
-    for way in np.flatnonzero(~is_alone).tolist():
-        role = "inner" if hole[way] else "outer"
-        member = f'<member type="way" ref="{-1 - way}" role="{role}"/>'
-        members[owners[way]] = members.get(owners[way], "") + member
+    for number in np.flatnonzero(~is_alone).tolist():
+        role = "inner" if hole[number] else "outer"
+        member = f'<member type="way" ref="{-1 - number}" role="{role}"/>'
+        members[owners[number]] = members.get(owners[number], "") + member
     kind_of = _osm_tags({"type": "multipolygon"})
     relations = (
         f'<relation id="{-1 - number}">{ways}{kind_of}{texts[one]}</relation>\n'
@@ -191,10 +193,27 @@ def _osm(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes
     with path.open("w", encoding="utf-8") as file:
         file.write('<?xml version="1.0" encoding="UTF-8"?>\n')
         file.write('<osm version="0.6" generator="rooftrace" upload="false">\n')
-        file.writelines(chain(_nodes(places, rings), _ways(rings, tags), relations, ["</osm>\n"]))
+        ways = _ways(node, starts, tags)
+        file.writelines(chain(_nodes(places), ways, relations, ["</osm>\n"]))
     # A closed way names its first node twice.
-    long = int((np.diff(rings.starts) >= _MOST_NODES).sum())
+    long = int((np.diff(starts) >= _MOST_NODES).sum())
     return _osm_notes(path.name, len(texts), long, columns)
+
+
+def _joined(buildings: Polygons) -> Polygons:
+    """Return buildings that share their corners where they meet, also on the wall of another.
+
+    Rounding makes outlines cross whose corners or walls meet. One that would change stays as it
+    is, such as a building that covers another.
+    """
+    if not len(buildings):
+        return buildings
+    clean = shapely.coverage_clean  # type: ignore[attr-defined]  # its types lack it
+    joined = clean(buildings, snapping_distance=_NEAR_DEG)
+    joined = shapely.transform(joined, lambda xy: np.round(xy, _NODE_DIGITS))
+    area = shapely.area(buildings)
+    is_same = np.abs(shapely.area(joined) - area) <= _SAME_SHARE * area
+    return np.where(is_same & shapely.is_valid(joined), joined, buildings)
 
 
 def _osm_notes(name: str, written: int, long: int, columns: Mapping[str, NDArray[Any]]) -> Notes:
@@ -269,39 +288,6 @@ def _tags_of(columns: Mapping[str, NDArray[Any]], chosen: BoolArray) -> Iterator
         yield _osm_tags(tags)
 
 
-@dataclass(frozen=True)
-class _Rings:
-    """Closed rings of nodes.
-
-    Args:
-        node: (n,) nodes of all rings, one ring after the other.
-        ring: (n,) ring of each, from 0 without gaps.
-    """
-
-    node: Ints
-    ring: Ints
-
-    @cached_property
-    def starts(self) -> Ints:
-        """(rings + 1,) index at which each ring begins."""
-        return np.flatnonzero(np.diff(self.ring, prepend=-1, append=-2))
-
-    @cached_property
-    def end(self) -> Ints:
-        """(n,) node after each, at which its wall ends."""
-        end = np.roll(self.node, -1)
-        end[self.starts[1:] - 1] = self.node[self.starts[:-1]]
-        return end
-
-    def where(self, chosen: BoolArray, others: _Rings) -> _Rings:
-        """Return the rings that are `chosen`, (rings,), and the others as they are in `others`."""
-        mine, theirs = chosen[self.ring], ~chosen[others.ring]
-        ring = np.concatenate([self.ring[mine], others.ring[theirs]])
-        order = np.argsort(ring, kind="stable")
-        node = np.concatenate([self.node[mine], others.node[theirs]])
-        return _Rings(node[order], ring[order])
-
-
 def _distinct(xy: Floats) -> tuple[Floats, Ints]:
     """Return the distinct ones of points (n, 2), in order, and (n,) which of them each one is."""
     _, first, inverse = np.unique(
@@ -311,79 +297,18 @@ def _distinct(xy: Floats) -> tuple[Floats, Ints]:
     return xy[first[order]], np.argsort(order)[inverse]
 
 
-def _joined(places: Floats, rings: _Rings) -> _Rings:
-    """Return rings with equal nodes for near ones, and with those that lie on their walls.
-
-    Rounding makes outlines cross whose corners or walls meet. A ring that would not be valid stays
-    as it is.
-    """
-    tree = shapely.STRtree(np.asarray(shapely.points(places), np.object_))
-    joined = _with_nodes_on_walls(places, _with_near_nodes(places, rings, tree), tree)
-    moved = np.diff(joined.starts) != np.diff(rings.starts)
-    before, after = ~moved[rings.ring], ~moved[joined.ring]
-    moved[rings.ring[before][rings.node[before] != joined.node[after]]] = True
-    good = ~moved
-    for some in in_steps(np.flatnonzero(moved), _AT_ONCE):
-        is_here = np.isin(joined.ring, some)
-        numbers = np.searchsorted(some, joined.ring[is_here])
-        outlines = shapely.linearrings(places[joined.node[is_here]], indices=numbers)
-        good[some] = shapely.is_valid(shapely.polygons(outlines))
-    return joined.where(good, rings)
-
-
-def _with_near_nodes(places: Floats, rings: _Rings, tree: shapely.STRtree) -> _Rings:
-    """Return rings in which one node stands for all that are near it."""
-    first = np.arange(len(places))
+def _nodes(places: Floats) -> Iterator[str]:
     for some in in_steps(np.arange(len(places)), _AT_ONCE):
-        one, other = tree.query(tree.geometries[some], "dwithin", distance=_NEAR_DEG)
-        np.minimum.at(first, some[one], other)
-    node = first[first][rings.node]
-    before = np.roll(node, 1)
-    before[rings.starts[:-1]] = node[rings.starts[1:] - 1]
-    made = _Rings(node[node != before], rings.ring[node != before])
-    _, at = np.unique(made.ring * len(places) + made.node, return_index=True)
-    return made.where(np.bincount(made.ring[at], minlength=len(rings.starts) - 1) > 2, rings)
-
-
-def _with_nodes_on_walls(places: Floats, rings: _Rings, tree: shapely.STRtree) -> _Rings:
-    """Return rings with the nodes of others that lie on their walls, once each."""
-    own = rings.ring * len(places) + rings.node
-    is_used = np.zeros(len(places), np.bool_)
-    is_used[rings.node] = True
-    walls, nodes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for some in in_steps(np.arange(len(rings.node)), _AT_ONCE):
-        ends = np.stack([rings.node[some], rings.end[some]], axis=1)
-        lines = np.asarray(shapely.linestrings(places[ends]), np.object_)
-        wall, node = tree.query(lines, "dwithin", distance=_NEAR_DEG)
-        inner = is_used[node] & (node != ends[wall, 0]) & (node != ends[wall, 1])
-        wall, node = wall[inner], node[inner]
-        along = shapely.line_locate_point(lines[wall], tree.geometries[node])
-        order = np.lexsort((node, along, wall))
-        walls.append(some[wall[order]])
-        nodes.append(node[order])
-    wall, node = np.concatenate(walls), np.concatenate(nodes)
-    number = rings.ring[wall] * len(places) + node
-    _, at = np.unique(number, return_index=True)
-    at = np.sort(at[~np.isin(number[at], own)])
-    wall, node = wall[at], node[at]
-    return _Rings(
-        np.insert(rings.node, wall + 1, node), np.insert(rings.ring, wall + 1, rings.ring[wall])
-    )
-
-
-def _nodes(places: Floats, rings: _Rings) -> Iterator[str]:
-    for some in in_steps(np.unique(rings.node), _AT_ONCE):
         for number, (lon, lat) in zip(some.tolist(), places[some].tolist()):
             yield f'<node id="{-1 - number}" lat="{lat:.7f}" lon="{lon:.7f}"/>\n'
 
 
-def _ways(rings: _Rings, tags: Sequence[str]) -> Iterator[str]:
-    """Yield the ways of rings."""
+def _ways(node: Ints, starts: Ints, tags: Sequence[str]) -> Iterator[str]:
+    """Yield the ways of rings: their nodes, one ring after the other, and where each begins."""
     for some in in_steps(np.arange(len(tags)), _AT_ONCE):
-        starts = rings.starts[some[0] : some[-1] + 2]
-        nodes = rings.node[starts[0] : starts[-1]].tolist()
-        refs = [f'<nd ref="{-1 - node}"/>' for node in nodes]
-        for way, (start, stop) in zip(some.tolist(), pairwise((starts - starts[0]).tolist())):
+        own = starts[some[0] : some[-1] + 2]
+        refs = [f'<nd ref="{-1 - one}"/>' for one in node[own[0] : own[-1]].tolist()]
+        for way, (start, stop) in zip(some.tolist(), pairwise((own - own[0]).tolist())):
             text = "".join(refs[start:stop])
             yield f'<way id="{-1 - way}">{text}{refs[start]}{tags[way]}</way>\n'
 

@@ -225,6 +225,11 @@ def test_josm_gets_buildings_that_share_their_corners(tmp_path: Path) -> None:
     ways = [len(way.findall("nd")) for way in ElementTree.fromstring(path.read_text()).iter("way")]
     assert ways == [7, 5]
     assert shapely.touches(*VectorFile(path).read().geometry)
+    # What covers another is no error of rounding.
+    write_polygons(path, np.array([box(0, 0, 4, 4), box(1, 1, 2, 2)]), {"id": np.arange(2)}, CRS84)
+    assert sorted(shapely.area(VectorFile(path).read().geometry)) == [1, 16]
+    write_polygons(path, shapes[:0], {"id": np.arange(0)}, CRS84)
+    assert "<way" not in path.read_text()
     round_ones = [shapely.Point(0.1 * n, 0).buffer(1, n) for n in (499, 500)]
     _, long = write_polygons(path, np.array(round_ones, object), {"id": np.arange(2)}, CRS84)
     assert long.startswith("town.osm: 1 outline has over 2,000 nodes")
