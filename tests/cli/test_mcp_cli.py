@@ -49,7 +49,9 @@ def talk(conversation: Callable[[Any], Awaitable[Any]]) -> Any:
         server = package.StdioServerParameters(
             command=sys.executable, args=["-m", "rooftrace", "mcp"], env=dict(os.environ)
         )
-        async with package.Client(server) as client:
+        # Its default was captured when the package was imported, perhaps by another test's capture.
+        transport = package.stdio_client(server, errlog=sys.__stderr__)
+        async with package.Client(transport) as client:
             return await conversation(client)
 
     return asyncio.run(asyncio.wait_for(connected(), 120))
