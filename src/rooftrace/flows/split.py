@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from rooftrace.core.types import LabelReader, Progress
 from rooftrace.io.files import check_outputs
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.scene_extents import SceneExtents, outline_of
+from rooftrace.labels.scene_extents import Lonlat, SceneExtents, outline_of
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 from rooftrace.labels.split import (
     GROUP_EXAMPLE,
@@ -107,14 +106,17 @@ def divide_scenes(
     fold = None if options.fold is None else options.fold_of
     source, notes = _to_divide(opened, stratify)
     units = _groups(source, by, options.group_pattern)
-    summaries: list[SceneSummary] = []
+    outlines: Sequence[Lonlat | None] = ()
+    built_up: dict[str, float] = {}
+    copies: list[list[str]] = []
     if stratify or duplicates or by == "block":
-        summaries = summarize_scenes(source, labels=stratify, pixels=duplicates, progress=progress)
-    built_up = {one.id: one.built_up for one in summaries if one.built_up is not None}
-    copies = _copies(summaries) if duplicates else []
+        summarize = partial(_summarize, labels=stratify, pixels=duplicates)
+        outlines, shares, thumbnails = zip(*map_entries(source, summarize, progress=progress))
+        built_up = {name: one for name, one in zip(source.ids, shares) if one is not None}
+        copies = _copies(source.ids, thumbnails) if duplicates else []
     extents = None
     if by == "block":
-        extents = _extents(summaries, source)
+        extents = _extents(outlines, source)
         if block_m is None:
             fold_share = 0.0 if fold is None else 1 / fold[1]
             smallest = min((share for share in (val, test, fold_share) if share > 0), default=1.0)
@@ -140,45 +142,19 @@ def divide_scenes(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class SceneSummary:
-    """A few figures of one scene.
+def _summarize(
+    source: SceneSet, entry: SceneEntry, *, labels: bool, pixels: bool
+) -> tuple[Lonlat | None, float | None, NDArray[np.float16] | None]:
+    """Return the outline on the ground, the built-up share and the thumbnail of a scene.
 
-    Args:
-        outline: Outline on the ground, see `labels.scene_extents.outline_of`; None without a
-            georeference.
-        built_up: Share of the building class among the known pixels of the label; None if there is
-            no label or labels were not read.
-        thumbnail: (32, 32) float16 in 0..1, see `duplicates.thumbnail`; None if pixels were not
-            read.
+    The outline is None without a georeference, the others where `labels` or `pixels` is False.
     """
-
-    id: str
-    outline: NDArray[np.float64] | None
-    built_up: float | None = None
-    thumbnail: NDArray[np.float16] | None = None
-
-
-def summarize_scenes(
-    source: SceneSet, *, labels: bool, pixels: bool, progress: Progress | None = None
-) -> list[SceneSummary]:
-    """Return the summaries of all scenes of a set, in its order, computed on all cores.
-
-    Args:
-        labels: True to read the labels.
-        pixels: True to read the images; otherwise only their headers are read.
-    """
-    summarize = partial(_summarize, labels=labels, pixels=pixels)
-    return list(map_entries(source, summarize, progress=progress))
-
-
-def _summarize(source: SceneSet, entry: SceneEntry, *, labels: bool, pixels: bool) -> SceneSummary:
     scene = source.open_scene(entry)
     share = None
     if labels and scene.label is not None:
         share = built_up_of(scene.label, scene.image.grid.shape, source.building_class)
     small = thumbnail_of(scene.image).astype(np.float16) if pixels else None
-    return SceneSummary(entry.id, outline_of(scene.image.grid), share, small)
+    return outline_of(scene.image.grid), share, small
 
 
 def built_up_of(label: LabelReader, shape: tuple[int, int], building_class: int) -> float | None:
@@ -227,32 +203,30 @@ def first_copies(thumbnails: Sequence[NDArray[np.float16]]) -> NDArray[np.intp]:
     return components(len(thumbnails), pairs.first, pairs.second)
 
 
-def _copies(summaries: Sequence[SceneSummary]) -> list[list[str]]:
+def _copies(ids: Sequence[str], thumbnails: Sequence[NDArray[np.float16]]) -> list[list[str]]:
     """Return lists of ids, each of near-duplicates of one another, or of Roboflow's augmentations
     of one image, which are alike in their names alone.
     """
-    near = first_copies([one.thumbnail for one in summaries if one.thumbnail is not None]).tolist()
+    near = first_copies(thumbnails).tolist()
     named: dict[str, int] = {}
-    for number, one in enumerate(summaries):
-        near.append(named.setdefault(_AUGMENTED.sub("", one.id), number))
-    count = len(summaries)
-    first = components(count, np.tile(np.arange(count), 2), np.array(near))
+    near += [named.setdefault(_AUGMENTED.sub("", name), n) for n, name in enumerate(ids)]
+    first = components(len(ids), np.tile(np.arange(len(ids)), 2), np.array(near))
     lists: dict[int, list[str]] = {}
-    for one, number in zip(summaries, first.tolist(), strict=True):
-        lists.setdefault(number, []).append(one.id)
-    return [ids for ids in lists.values() if len(ids) > 1]
+    for name, number in zip(ids, first.tolist(), strict=True):
+        lists.setdefault(number, []).append(name)
+    return [some for some in lists.values() if len(some) > 1]
 
 
-def _extents(summaries: Sequence[SceneSummary], source: SceneSet) -> SceneExtents:
-    outlines = [one.outline for one in summaries if one.outline is not None]
-    nowhere = [one.id for one in summaries if one.outline is None]
+def _extents(outlines: Sequence[Lonlat | None], source: SceneSet) -> SceneExtents:
+    known = [one for one in outlines if one is not None]
+    nowhere = [name for name, one in zip(source.ids, outlines) if one is None]
     if nowhere:
         raise SplitError(
             f"{len(nowhere)} of the {len(source)} images of {source.name} have no georeference, "
             f"including {nowhere[0]}; a split by block needs one.",
             remedy="Georeference them, or define groups with --by group --group-pattern.",
         )
-    return SceneExtents.of(outlines)
+    return SceneExtents.of(known)
 
 
 def _apart(

@@ -111,12 +111,14 @@ class SceneCache:
         Returns:
             (n,) positions, counted along the rows of the window.
         """
+        label = self.scenes[index].label
         with self._lock:
-            if self._by_window(index):
-                return _find_by_window(self.scenes[index], window, class_index)
-            sample = self._whole(index)
-        rows, cols = window.slices()
-        return np.flatnonzero((sample.target[rows, cols] == class_index) & sample.valid[rows, cols])
+            # The image is the larger part, and most windows do not have a rare class.
+            if self._by_window(index) and label is not None:
+                if not (label.read(window).data == class_index).any():
+                    return np.empty(0, dtype=np.intp)
+            sample = self.read(index, window)
+        return np.flatnonzero((sample.target == class_index) & sample.valid)
 
     def _by_window(self, index: int) -> bool:
         return self._is_large(index) or (self._filled and index not in self._kept)
@@ -133,17 +135,6 @@ class SceneCache:
         scene = self.scenes[index]
         whole = Window.whole(scene.image.grid.shape)
         return self._kept.get_or_make(index, lambda: _read(scene, whole, self._instances))
-
-
-def _find_by_window(scene: Scene, window: Window, class_index: int) -> NDArray[np.intp]:
-    if scene.label is None:
-        return np.empty(0, dtype=np.intp)
-    mask = scene.label.read(window)
-    found = (mask.data == class_index) & mask.valid
-    # The image is the larger part, and most windows do not have a rare class.
-    if found.any():
-        found &= _valid(scene.image.read(window))
-    return np.flatnonzero(found)
 
 
 def _nbytes(sample: Sample) -> int:
@@ -448,10 +439,6 @@ class EvalTiles:
 
     def __len__(self) -> int:
         return len(self._tiles)
-
-    def scene_of(self, number: int) -> int:
-        """Return the index in `scenes` of the scene from which a tile was cut."""
-        return self._tiles[number][0]
 
     def load(self) -> None:
         """Fill the cache, so that worker processes share it."""
