@@ -90,25 +90,31 @@ Curves = NDArray[np.float64]
 """(replicate, curve, width) values."""
 
 
+Method = Literal["georeference", "images"]
+
+_SURE_RATIO = 2.0
+"""Ratio of the ends of an interval above which an estimate is too uncertain to act on."""
+
+
 @dataclass(frozen=True)
-class CurveMatch:
-    """Shift of the curves of a second set against those of a first.
+class ScaleEstimate:
+    """Factor between the scales of two sets, estimated in one way.
 
     Args:
-        octaves: log2 of the factor by which structure is smaller (in pixels) in the second set.
-        low, high: 90 % interval of `octaves`.
-        residual: Remaining distance of the curves at the best fit, in units of the spread that
-            draws of scenes explain; below `ALIKE` for the same kind of ground.
-        at_end: True if the best fit lies at the end of the searched range.
-        widths: Number of widths that both sets allow.
+        method: Way of the estimate.
+        factor: Metres per pixel of the second set divided by those of the first; above 1 if the
+            second set is coarser.
+        low, high: 90 % interval of `factor`.
+        sure: True if the evidence is strong enough to act on.
+        detail: Sentences on the evidence.
     """
 
-    octaves: float
+    method: Method
+    factor: float
     low: float
     high: float
-    residual: float
-    at_end: bool
-    widths: int
+    sure: bool
+    detail: str
 
 
 def moments_of(luma: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float64] | None:
@@ -173,8 +179,8 @@ def moments_of(luma: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[n
 
 def match_curves(
     a: NDArray[np.float64], b: NDArray[np.float64], rng: np.random.Generator
-) -> CurveMatch | None:
-    """Return the shift of the curves of set B against those of set A.
+) -> ScaleEstimate | None:
+    """Return the factor by which the curves of set B are shifted against those of set A.
 
     Scenes are weighted with a Bayesian bootstrap (Rubin 1981, Annals of Statistics 9). It gives
     the interval, and the spread in which differences are measured.
@@ -203,14 +209,23 @@ def match_curves(
     drawn = float(shifts[1:].std() * _STEP)
     error = float(np.hypot(np.hypot(drawn, _LEAST_ERROR), _PER_RESIDUAL * residual**2))
     half = min(_NINETY * error, _MOST_OCTAVES)
-    return CurveMatch(
-        octaves=octaves,
-        low=octaves - half,
-        high=octaves + half,
-        residual=residual,
-        at_end=bool(best in (0, len(lags) - 1)),
-        widths=widths,
+    alike = (
+        "The sets show the same kind of ground."
+        if residual <= ALIKE
+        else "The sets show different kinds of ground, which makes the estimate less certain."
     )
+    detail = (
+        f"Compared were {len(a)} and {len(b)} windows at {widths} widths of smoothing. "
+        f"The remaining difference is {residual:.2f} of the expected spread. {alike} "
+        "The sizes of things in pixels are compared, so towns whose houses differ in size change "
+        "the estimate."
+    )
+    at_end = best in (0, len(lags) - 1)
+    if at_end:
+        detail += " The images are too small for a wider search; the factor may be larger."
+    factor, low, high = (2.0**one for one in (octaves, octaves - half, octaves + half))
+    sure = not at_end and high / low <= _SURE_RATIO
+    return ScaleEstimate("images", factor, low, high, sure, detail)
 
 
 def _widths(sums: NDArray[np.float64]) -> int:
@@ -258,8 +273,6 @@ def _at(curves: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.f
     return between
 
 
-Method = Literal["georeference", "images"]
-
 _SCENES = 200
 """Maximum number of scenes that are read from a set."""
 
@@ -271,30 +284,6 @@ _WINDOW_PX = 512
 
 _LEAST_VALID = 0.5
 """Least share of valid pixels in a window."""
-
-_SURE_RATIO = 2.0
-"""Ratio of the ends of an interval above which an estimate is too uncertain to act on."""
-
-
-@dataclass(frozen=True)
-class ScaleEstimate:
-    """Factor between the scales of two sets, estimated in one way.
-
-    Args:
-        method: Way of the estimate.
-        factor: Metres per pixel of the second set divided by those of the first; above 1 if the
-            second set is coarser.
-        low, high: 90 % interval of `factor`.
-        sure: True if the evidence is strong enough to act on.
-        detail: Sentences on the evidence.
-    """
-
-    method: Method
-    factor: float
-    low: float
-    high: float
-    sure: bool
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -343,7 +332,7 @@ def estimate_scale(a: SceneSet, b: SceneSet) -> ScaleShift:
     if moments_a and moments_b:
         match = match_curves(np.stack(moments_a), np.stack(moments_b), rng)
         if match is not None:
-            estimates.append(_estimate_by_images(match, len(moments_a), len(moments_b)))
+            estimates.append(match)
     medians = (float(np.median(gsds)) if gsds else None for gsds in (gsds_a, gsds_b))
     return ScaleShift(tuple(estimates), *medians)
 
@@ -385,22 +374,3 @@ def _windows(scene: Scene, count: int) -> Iterator[Raster]:
             count -= 1
         if not count:
             return
-
-
-def _estimate_by_images(match: CurveMatch, windows_a: int, windows_b: int) -> ScaleEstimate:
-    alike = (
-        "The sets show the same kind of ground."
-        if match.residual <= ALIKE
-        else "The sets show different kinds of ground, which makes the estimate less certain."
-    )
-    detail = (
-        f"Compared were {windows_a} and {windows_b} windows at {match.widths} widths of smoothing. "
-        f"The remaining difference is {match.residual:.2f} of the expected spread. {alike} "
-        "The sizes of things in pixels are compared, so towns whose houses differ in size change "
-        "the estimate."
-    )
-    if match.at_end:
-        detail += " The images are too small for a wider search; the factor may be larger."
-    factor, low, high = (2.0**octaves for octaves in (match.octaves, match.low, match.high))
-    sure = not match.at_end and high / low <= _SURE_RATIO
-    return ScaleEstimate("images", factor, low, high, sure, detail)

@@ -113,10 +113,11 @@ class SceneCache:
         """
         label = self.scenes[index].label
         with self._lock:
-            # The image is the larger part, and most windows do not have a rare class.
-            if self._by_window(index) and label is not None:
-                if not (label.read(window).data == class_index).any():
-                    return np.empty(0, dtype=np.intp)
+            if label is not None and self._by_window(index):
+                # The image is the larger part, and most windows do not have a rare class.
+                seen = label.read(window).data == class_index
+                if not seen.any():
+                    return np.flatnonzero(seen)
             sample = self.read(index, window)
         return np.flatnonzero((sample.target == class_index) & sample.valid)
 
