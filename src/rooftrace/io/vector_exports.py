@@ -37,6 +37,7 @@ from rooftrace.io.vector_writers import (
     gdal_writing,
     in_degrees,
     long_as_text,
+    with_points,
     write_gdal,
     write_zip,
 )
@@ -62,11 +63,9 @@ def _xlsx(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None
                     f"{path} would have over {_XLSX_ROWS:,} rows, the most of a sheet of Excel.",
                     remedy="Write a .csv, or tables of smaller areas.",
                 )
-            inside = shapely.get_coordinates(shapely.point_on_surface(part.geometry))
-            lon, lat = inside.round(layer.digits).T
-            yield replace(part, columns={**part.columns, "longitude": lon, "latitude": lat})
+            yield part
 
-    chunks = long_as_text(rows(), _XLSX_WHOLE)
+    chunks = long_as_text(with_points(layer, rows()), _XLSX_WHOLE)
     write_gdal(path, replace(layer, crs=CRS84), chunks, "XLSX", at_once=True, kind=None)
     with zipfile.ZipFile(path) as table:
         contents = [(one.filename, table.read(one)) for one in table.infolist()]

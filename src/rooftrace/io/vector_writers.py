@@ -342,9 +342,17 @@ def in_degrees(
         yield LayerChunk(rounded(divided, layer.digits), part.columns)
 
 
+def with_points(layer: LayerSettings, parts: Iterable[LayerChunk]) -> Iterator[LayerChunk]:
+    """Yield chunks in degrees with the longitude and latitude of a point in each polygon."""
+    for part in parts:
+        inside = shapely.point_on_surface(part.geometry)
+        lon, lat = (read(inside).round(layer.digits) for read in (shapely.get_x, shapely.get_y))
+        yield replace(part, columns={**part.columns, "longitude": lon, "latitude": lat})
+
+
 def _csv(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    degrees = in_degrees(path, layer, parts)
-    write_gdal(path, replace(layer, crs=CRS84), degrees, "CSV", at_once=True, GEOMETRY="AS_WKT")
+    chunks = with_points(layer, in_degrees(path, layer, parts))
+    write_gdal(path, replace(layer, crs=CRS84), chunks, "CSV", at_once=True, GEOMETRY="AS_WKT")
 
 
 _KML_STYLE = (

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pyogrio
 import pytest
 import shapely
@@ -153,8 +154,10 @@ def test_a_table_of_excel_has_the_attributes_and_a_place(
     assert table["geocode"].isna().tolist() == [False, True] + [False] * 10
     assert table["Straße"].isna().tolist() == [False, True] * 6
     np.testing.assert_allclose(table["area_m2"], columns["area_m2"])
-    places = gpd.points_from_xy(table.longitude, table.latitude, crs=4326).to_crs(TOWN.crs)
-    assert shapely.contains(SHAPES, np.asarray(places, object)).all()
+    write_polygons(tmp_path / "town.csv", SHAPES, columns, TOWN.crs)
+    for one in (table, pd.read_csv(tmp_path / "town.csv")):
+        places = gpd.points_from_xy(one.longitude, one.latitude, crs=4326).to_crs(TOWN.crs)
+        assert shapely.contains(SHAPES, np.asarray(places, object)).all()
     monkeypatch.setattr(vector_exports, "_XLSX_ROWS", len(SHAPES) - 1)
     with pytest.raises(ExportError, match="over 11 rows"):
         write_polygons(path, SHAPES, columns, TOWN.crs)
