@@ -1,9 +1,8 @@
 """Extents of scenes on the ground: square blocks of ground, scenes that contain others, and gaps.
 
-Lengths are measured on planes: scenes within some hundred kilometres of one another share an
-azimuthal equidistant projection about their centre (J. P. Snyder, Map Projections: A Working
-Manual, 1987, p. 191), whose lengths are accurate to a thousandth up to 500 km from it. Scenes of
-different planes are too distant from one another to be neighbours.
+Lengths are measured in the Mercator projection, which is conformal: around a scene they are those
+on the ground times the scale factor of its latitude (J. P. Snyder, Map Projections: A Working
+Manual, 1987, p. 45).
 """
 
 from __future__ import annotations
@@ -11,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from pyproj import CRS
+from pyproj import CRS, Geod
 
-from rooftrace.core.arrays import components
 from rooftrace.core.types import BoolArray, Floats, GeoGrid, Polygons
 from rooftrace.io.reproject import CRS84, transformer
 
@@ -27,15 +24,15 @@ Lonlat = NDArray[np.float64]
 _EDGE_POINTS = 4
 """Number of points on each edge of an image, since reprojected edges are curved."""
 
-_EARTH_M = 6_371_000.0
-_PLANE_M = 200_000.0
-"""Side in metres of cubes on the globe; scenes share a plane if their cubes touch."""
+_MERCATOR = CRS.from_epsg(3395)
+_EARTH = Geod(ellps="WGS84")
+_DEGREE_M = 111_000.0
 
 _MOST_SCENES = 8
 """Maximum number of scenes along the side of a block that is chosen automatically."""
 
 _STRETCH = 1.001
-"""Maximum error of lengths on a plane, as a factor."""
+"""Maximum error of lengths, as a factor."""
 
 _INSIDE = 2.0
 """Minimum ratio of areas at which a scene is kept with a larger scene that has its centre."""
@@ -58,23 +55,29 @@ class SceneExtents:
     """Extents of scenes on the ground.
 
     Args:
-        plane: (n,) number of the plane on which each scene is measured.
-        shapes: (n,) polygons in metres on their planes, x east and y north.
+        shapes: (n,) polygons in metres of the projection, x east and y north.
+        centre: (n, 2) longitude and latitude in degrees; longitudes of neighbours differ little,
+            also across longitude 180.
     """
 
-    plane: NDArray[np.intp]
     shapes: Polygons
+    centre: Lonlat
 
     @classmethod
     def of(cls, outlines: Sequence[Lonlat]) -> SceneExtents:
         """Compute extents from the outlines of all scenes, see `outline_of`."""
-        rings = np.asarray(outlines, dtype=float)
-        plane = _planes(_on_sphere(rings.mean(axis=1)))
-        shapes = np.empty(len(rings), dtype=object)
-        for number in range(int(plane.max()) + 1):
-            here = plane == number
-            shapes[here] = shapely.polygons(_flattened(rings[here]))
-        return cls(plane, shapes)
+        rings = np.array(outlines, dtype=float)
+        lon, lat = rings[..., 0], rings[..., 1]
+        lon -= 360 * np.round((lon - lon[:1, :1]) / 360)
+        lon -= 360 * np.round((lon - lon[:, :1]) / 360)
+        _, y = transformer(CRS84, _MERCATOR).transform(np.zeros_like(lat), lat)
+        x = np.radians(lon) * _EARTH.a
+        return cls(np.asarray(shapely.polygons(np.stack([x, y], -1))), rings.mean(axis=1))
+
+    @cached_property
+    def factor(self) -> Floats:
+        """(n,) length in the projection of a metre in each scene."""
+        return _scale_factor(self.centre[:, 1])
 
     @cached_property
     def host(self) -> NDArray[np.intp]:
@@ -85,21 +88,18 @@ class SceneExtents:
         """
         host = np.arange(len(self.shapes))
         area = shapely.area(self.shapes)
-        middles = shapely.centroid(self.shapes)
-        for number in np.unique(self.plane):
-            here = np.flatnonzero(self.plane == number)
-            i, j = here[shapely.STRtree(self.shapes[here]).query(middles[here], "within")]
-            larger = area[j] >= _INSIDE * area[i]
-            i, j = i[larger], j[larger]
-            # The largest of several is written last; of equal ones, the first.
-            order = np.lexsort((-j, area[j]))
-            host[i[order]] = j[order]
+        i, j = shapely.STRtree(self.shapes).query(shapely.centroid(self.shapes), "within")
+        larger = area[j] >= _INSIDE * area[i]
+        i, j = i[larger], j[larger]
+        # The largest of several is written last; of equal ones, the first.
+        order = np.lexsort((-j, area[j]))
+        host[i[order]] = j[order]
         return host
 
     @property
     def side_m(self) -> Floats:
         """(n,) side in metres of a square with the area of each scene."""
-        return np.sqrt(shapely.area(self.shapes))
+        return np.sqrt(shapely.area(self.shapes)) / self.factor
 
     def suggest_block_m(self, least_blocks: float) -> float:
         """Return a side in metres such that the ground fills about `least_blocks` blocks or more.
@@ -110,21 +110,29 @@ class SceneExtents:
         hosts = np.unique(self.host)
         side = float(np.median(self.side_m[hosts]))
         covered = sum(
-            shapely.union_all(self.shapes[hosts[self.plane[hosts] == number]]).area
-            for number in np.unique(self.plane)
+            shapely.union_all(self.shapes[some]).area / float(np.median(self.factor[some])) ** 2
+            for some in (hosts[here[hosts]] for here in self._places)
+            if len(some)
         )
         scenes = round(float(np.sqrt(covered / least_blocks)) / side)
         return side * min(max(1, scenes), _MOST_SCENES)
 
+    @cached_property
+    def _places(self) -> list[BoolArray]:
+        """(n,) scenes of each square degree, in which lengths have one factor."""
+        cells, member = np.unique(np.floor(self.centre), axis=0, return_inverse=True)
+        return [member.reshape(-1) == number for number in range(len(cells))]
+
     def blocks(self, block_m: float) -> list[str]:
         """Return (n,) the block that contains the centre of each scene's host."""
-        middle = shapely.get_coordinates(shapely.centroid(self.shapes))[self.host]
-        for number in range(int(self.plane.max()) + 1):
-            here = self.plane == number
+        middle = shapely.get_coordinates(shapely.centroid(self.shapes))
+        names = np.empty(len(middle), np.object_)
+        for number, here in enumerate(self._places):
             # Blocks start at the corner of all scenes, so that blocks of whole scenes cut none.
-            middle[here] -= shapely.total_bounds(self.shapes[here])[:2]
-        cells = np.floor(middle / block_m).astype(int)
-        return [f"{p}:{row}:{col}" for p, (col, row) in zip(self.plane.tolist(), cells.tolist())]
+            away = middle[here] - shapely.total_bounds(self.shapes[here])[:2]
+            cells = np.floor(away / (block_m * np.median(self.factor[here]))).astype(int)
+            names[here] = [f"{number}:{row}:{col}" for col, row in cells.tolist()]
+        return list(names[self.host])
 
     def near(self, some: BoolArray, others: BoolArray, gap_m: float) -> BoolArray:
         """Return (n,) which of `some` (n,) lie closer than `gap_m` to one of `others` (n,).
@@ -134,51 +142,24 @@ class SceneExtents:
         return np.asarray(self.nearest(some, others, gap_m) >= 0)
 
     def nearest(self, some: BoolArray, others: BoolArray, gap_m: float) -> NDArray[np.intp]:
-        """Return (n,) the nearest of `others` for each of those that are `near`, else -1."""
+        """Return (n,) one of `others` for each of those that are `near`, else -1."""
         found = np.full(len(self.shapes), -1, np.intp)
-        for number in np.unique(self.plane):
-            mine, theirs = (np.flatnonzero(of & (self.plane == number)) for of in (some, others))
-            if not len(mine) or not len(theirs):
-                continue
-            asked, beside = self.shapes[mine], self.shapes[theirs]
-            if gap_m == 0:
-                asked, beside = _shrunk(asked), _shrunk(beside)
-            # The reach is above 0, since touching shapes have distance 0.
-            reach = max(gap_m * _STRETCH, 1e-9)
-            hit, of = shapely.STRtree(beside).query_nearest(
-                asked, max_distance=reach, all_matches=False
-            )
-            found[mine[hit]] = theirs[of]
+        mine, theirs = np.flatnonzero(some), np.flatnonzero(others)
+        asked, beside = self.shapes[mine], self.shapes[theirs]
+        if gap_m == 0:
+            asked, beside = _shrunk(asked), _shrunk(beside)
+        # The factor grows towards the poles. The reach is above 0, as touching shapes are at 0.
+        far = _scale_factor(np.abs(self.centre[mine, 1]) + gap_m / _DEGREE_M)
+        reach = np.maximum(gap_m * _STRETCH * far, 1e-9)
+        hit, of = shapely.STRtree(beside).query(asked, "dwithin", distance=reach)
+        found[mine[hit]] = theirs[of]
         return found
 
 
-def _on_sphere(lonlat: Lonlat) -> Floats:
-    """Convert (n, 2) degrees to (n, 3) metres from the centre of the Earth."""
-    lon, lat = np.radians(lonlat).T
-    flat = np.cos(lat)
-    return _EARTH_M * np.stack([flat * np.cos(lon), flat * np.sin(lon), np.sin(lat)], axis=1)
-
-
-def _planes(places: Floats) -> NDArray[np.intp]:
-    """Return (n,) plane numbers from 0; scenes in cubes that touch share a plane."""
-    cubes, member = np.unique(np.floor(places / _PLANE_M).astype(int), axis=0, return_inverse=True)
-    index = {tuple(cube): number for number, cube in enumerate(cubes.tolist())}
-    beside = [
-        (number, index.get((x + i, y + j, z + k), number))
-        for number, (x, y, z) in enumerate(cubes.tolist())
-        for i, j, k in product((-1, 0, 1), repeat=3)
-    ]
-    _, plane = np.unique(components(len(cubes), *np.array(beside).T), return_inverse=True)
-    return plane[member.reshape(-1)]
-
-
-def _flattened(rings: Floats) -> Floats:
-    """Project (n, 16, 2) longitudes and latitudes to metres on one plane."""
-    x, y, z = _on_sphere(rings.reshape(-1, 2)).mean(axis=0)
-    lon, lat = np.degrees([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))])
-    plane = CRS.from_proj4(f"+proj=aeqd +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
-    flat = np.stack(transformer(CRS84, plane).transform(*rings.reshape(-1, 2).T), axis=1)
-    return flat.reshape(rings.shape)
+def _scale_factor(latitude: Floats) -> Floats:
+    """Return lengths of the projection divided by those on the ground, by latitudes in degrees."""
+    angle = np.radians(latitude)
+    return np.asarray(np.sqrt(1 - _EARTH.es * np.sin(angle) ** 2) / np.cos(angle))
 
 
 def _shrunk(shapes: Polygons) -> Polygons:

@@ -68,6 +68,22 @@ def test_neighbours_share_an_edge_and_no_ground() -> None:
     assert not found.near(first, np.zeros(4, dtype=bool), 10).any()
 
 
+@pytest.mark.parametrize("latitude", [0.0, 60.0])
+def test_neighbours_on_both_sides_of_longitude_180(latitude: float) -> None:
+    corners = np.array([(0.0, 0), (0.001, 0), (0.001, 0.001), (0, 0.001)]).repeat(4, axis=0)
+    west, across, east = (
+        np.add(corners, (lon, latitude)) for lon in (179.9985, 179.9995, -179.9995)
+    )
+    across[across[:, 0] > 180, 0] -= 360
+    found = SceneExtents.of([west, east, across])
+    first, second, third = (np.arange(3) == number for number in range(3))
+    gap_m = GEOD.line_length([179.9995, 180.0005], [latitude] * 2)
+    assert not found.near(first, second, gap_m - 1).any()
+    assert found.near(first, second, gap_m + 1).any()
+    assert found.near(third, first | second, 0).tolist() == [False] * 3
+    assert found.near(third, second, 0.5).any()
+
+
 def least_distance_m(one: GeoGrid, other: GeoGrid) -> float:
     """Return the distance of two rectangles of one UTM zone in metres on the ellipsoid."""
     a, b = (shapely.box(*grid.bounds_xy) for grid in (one, other))
