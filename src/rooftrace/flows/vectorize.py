@@ -27,7 +27,8 @@ from rooftrace.io.legend import BUILDING_NAMES, NODATA, Legend, read_categories
 from rooftrace.io.raster import RasterFile, open_raster
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.io.vector_write import check_vector_path, write_footprints
-from rooftrace.labels.mask_values import instance_numbers, without_blur
+from rooftrace.labels.mask_source import without_blur
+from rooftrace.labels.mask_values import instance_numbers
 from rooftrace.vector.assemble import FootprintAssembler
 from rooftrace.vector.footprints import ValidOutline
 from rooftrace.vector.prepare import MIN_MARKER_PX, MaskRecord, OutlineStyle, VectorOptions

@@ -47,7 +47,8 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.footprints import vector_files
 from rooftrace.labels.image_files import SceneOpener, entries_below, image_name, write_image
 from rooftrace.labels.layouts import Layout
-from rooftrace.labels.mask_values import IGNORED, LabelFile, NameRule, colours_in, count_smoothed
+from rooftrace.labels.mask_source import LabelFile, colours_in, count_smoothed
+from rooftrace.labels.mask_values import IGNORED, NameRule
 from rooftrace.labels.pairing import (
     NO_SHAPES,
     REMEDY_PATTERN,

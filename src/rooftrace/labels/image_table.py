@@ -21,7 +21,8 @@ from rooftrace.core.types import Mask, Scene
 from rooftrace.io.georeferenced import ArraySource
 from rooftrace.labels.config import LabelConfig, SourceConfig, nodata_rule
 from rooftrace.labels.layouts import MASK_NAMES
-from rooftrace.labels.mask_values import LabelRule, without_blur
+from rooftrace.labels.mask_source import without_blur
+from rooftrace.labels.mask_values import LabelRule
 from rooftrace.labels.source import MaskLabel, SceneEntry, SceneSet, SourceKind
 
 _PLACES = ("", "data", "train", "default")

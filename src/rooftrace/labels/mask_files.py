@@ -15,7 +15,7 @@ from rooftrace.core.types import Window
 from rooftrace.io.companions import holds_results, is_named_as_image, is_result
 from rooftrace.io.files import visible_files
 from rooftrace.labels.layouts import LAYOUTS
-from rooftrace.labels.mask_values import open_mask
+from rooftrace.labels.mask_source import open_mask
 from rooftrace.labels.pairing import (
     LABEL_SUFFIXES,
     SHAPE_SUFFIXES,

@@ -1,4 +1,4 @@
-"""Convert the pixels of mask files, and the names of labels, to class indices."""
+"""Convert the values of masks, and the names of labels, to class indices."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -18,14 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.core.config import did_you_mean
-from rooftrace.core.errors import DataError, LabelError
-from rooftrace.core.text import list_first, plural, reason_of, set_option, size_text
-from rooftrace.core.types import BoolArray, GeoGrid, Ints, Mask, Raster, RasterSource, Window
-from rooftrace.io.files import read_head
-from rooftrace.io.georeferenced import ArraySource, WrappedSource
+from rooftrace.core.errors import LabelError
+from rooftrace.core.text import list_first, plural, set_option, size_text
+from rooftrace.core.types import BoolArray, GeoGrid, Ints, Mask
 from rooftrace.io.legend import Colour
-from rooftrace.io.raster import RasterFile, open_raster
-from rooftrace.io.reproject import pixels_apart
 
 IGNORED = -1
 """Value in place of a class index for pixels that are left out of loss and metrics."""
@@ -33,34 +26,15 @@ IGNORED = -1
 _MOST_CLASSES = 20
 """Maximum number of values of a mask that may be classes; more are numbers of buildings."""
 
-_FULL = 255
+FULL = 255
 """Value of the building in a mask of two classes, unless the file contains a 1."""
 
-_HALF = 127
-"""Value above which a pixel of a smoothed mask of 0 and 255 is a building."""
-
-_MOST_BLUR = 0.1
-"""Maximum share of pixels far from both 0 and 255 in a smoothed mask of these two values."""
-
-_LEAST_SHADES, _MOST_FLAT = 4, 0.05
-"""Minimum number of values between 0 and 255 in a smoothed mask that is no JPEG, and maximum share
-of their pixels whose neighbours have the same value: in masks of Rotterdam, Geneva and Nacala, at
-most 0.004 after JPEG, antialiasing or resampling, and 0.33 or more if values are buildings."""
-
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-_JPEG = b"\xff\xd8\xff"
-
-_MOST_SHIFT_PX = 1.0
-"""Maximum distance of a mask from its image by their georeferences, in pixels."""
-
 _PLAIN = re.compile(r"(building|roof|rooftop|house)s?|building[ _-]?footprints?")
 """Names of labels, in lower case, that plainly mean building."""
 
 _MISSPELT = 0.85
 """Minimum similarity of two names of which one may be a misspelling."""
-
-_ROWS = 1024
-"""Number of rows of a mask that are examined at a time."""
 
 
 def check_size(where: str, stated: tuple[int, int] | None, grid: GeoGrid, image: str) -> None:
@@ -109,7 +83,7 @@ class LabelRule:
             and self.values is None
             and not self.instances
             and len(self.classes) == 2
-            and _FULL not in self.ignore
+            and FULL not in self.ignore
         )
 
     def decode(
@@ -145,7 +119,9 @@ class LabelRule:
         if len(self.classes) == 2 and len(data) == 3 and is_whole and not data[1:].any():
             data = data[:1]  # red on black
         if len(data) > 1 and ((data[1:] != data[0]).any(axis=0) & _known(valid)).any():
-            colours = _commonest(_pack(data[:3])[_known(valid)].ravel()) if len(data) > 2 else []
+            colours = (
+                _commonest(pack_colours(data[:3])[_known(valid)].ravel()) if len(data) > 2 else []
+            )
             held = f"; it contains {list_first(colours)}" if colours else ""
             # Mostly ground is commoner, or transparent.
             shown = [one.split()[0] for one in colours[:5]]
@@ -203,7 +179,7 @@ class LabelRule:
         if self.values is not None:
             return dict(self.values)
         known = {index: index for index in range(len(self.classes))}
-        return known | {_FULL: 1} if len(self.classes) == 2 and not by_index else known
+        return known | {FULL: 1} if len(self.classes) == 2 and not by_index else known
 
     def _by_value(
         self, values: NDArray[Any], name: str, valid: BoolArray | None, by_index: bool
@@ -213,15 +189,15 @@ class LabelRule:
         seen = values if valid is None else values[valid]
         # A file uses only one of the two ways to write a binary mask.
         if self.values is None:
-            by_index |= len(_unknown_values(seen, (0, _FULL))) > 0
+            by_index |= len(unknown_values(seen, (0, FULL))) > 0
         known = self._known_values(by_index)
         # A mask of only 0 and 255 need not be examined again.
-        if by_index or self.values is not None or _FULL not in known:
-            invalid = _unknown_values(seen, known)
+        if by_index or self.values is not None or FULL not in known:
+            invalid = unknown_values(seen, known)
             if len(invalid):
                 usual = np.isin((0, 1), seen).tolist()
                 raise self._invalid_values(invalid.tolist(), name, usual)
-        table = np.zeros(max(*known, _FULL) + 1, dtype=np.uint8)
+        table = np.zeros(max(*known, FULL) + 1, dtype=np.uint8)
         for value, index in known.items():
             table[value] = index
         if valid is None:
@@ -252,9 +228,9 @@ class LabelRule:
             ground = {value for value, index in known.items() if not index}
             rest = sorted({*ground, *seen, *invalid} - {*built}) or [0]
             ignored = ""
-            if _FULL in rest[1:]:
-                rest.remove(_FULL)
-                ignored = f" {set_option('labels.ignore', [_FULL])}"
+            if FULL in rest[1:]:
+                rest.remove(FULL)
+                ignored = f" {set_option('labels.ignore', [FULL])}"
             other, target = self.classes[:2]
             remedy = (
                 f"Say which values are the {target}, and list the others as {other}, for "
@@ -276,7 +252,7 @@ class LabelRule:
         if len(data) == 1:
             meant = (*dict(self.palette), *self.ignore)
             greys = [one[0] for one in meant if isinstance(one, tuple) and len({*one}) == 1]
-            if not len(_unknown_values(data[0][_known(valid)], greys)):
+            if not len(unknown_values(data[0][_known(valid)], greys)):
                 data = data[[0, 0, 0]]
         if len(data) != 3 or data.dtype != np.uint8:
             raise LabelError(
@@ -284,7 +260,7 @@ class LabelRule:
                 "given, so 8-bit RGB was expected.",
                 remedy="Remove the palette from the configuration if the masks hold class indices.",
             )
-        packed = _pack(data)
+        packed = pack_colours(data)
         classes = np.zeros(packed.shape, dtype=np.uint8)
         found = np.zeros(packed.shape, dtype=bool)
         for colour, index in self.palette:
@@ -422,252 +398,14 @@ class NameRule:
         )
 
 
-@dataclass(frozen=True)
-class LabelFile:
-    """The mask file of one scene (a `LabelReader`).
-
-    Args:
-        grid: Grid of the image; the mask must have its shape.
-        image_name: Name of the image, for the message about a different shape.
-        looked_at: Masks of the same set, whose values an error lists.
-        is_of_smoothed: Whether masks of the same set are smoothed, see `count_smoothed`.
-        gsd_m: Metres per pixel by a file beside the mask, for an image without a georeference.
-    """
-
-    path: Path
-    rule: LabelRule
-    grid: GeoGrid
-    image_name: str
-    looked_at: tuple[Path, ...] = ()
-    is_of_smoothed: bool = False
-    gsd_m: float | None = None
-
-    def read(self, window: Window | None = None) -> Mask:
-        """Return the classes inside `window` of the image.
-
-        Raises:
-            LabelError: The size differs from the image's, or a value is not a class.
-            DataError: The file cannot be read.
-        """
-        source = self._source
-        raster = self._sharp(source.read(window))
-        by_index = self._is_indexed(source, raster)
-        self.rule.check_nodata(_nodata(source), str(self.path), by_index=by_index)
-        known = None if raster.valid.all() else raster.valid
-        try:
-            classes, valid = self.rule.decode(raster.data, str(self.path), known, by_index=by_index)
-        except LabelError:
-            self._check_all(raster, by_index)
-            raise
-        grid = self.grid if window is None else self.grid.crop(window)
-        return Mask(classes, raster.valid if valid is None else valid, grid)
-
-    def read_instances(self, window: Window | None = None) -> NDArray[np.int32] | None:
-        """Return (y, x) the number of the building at each pixel; None if values are classes."""
-        if not self.rule.instances:
-            return None
-        numbers = instance_numbers(self._source.read(window).data)
-        return np.where(self.read(window).data, numbers, 0).astype(np.int32)
-
-    def _sharp(self, raster: Raster) -> Raster:
-        """Return pixels of this mask without shades between 0 and 255, if it is a smoothed one."""
-        if not self.rule.is_255_ambiguous or raster.data.dtype != np.uint8:
-            return raster
-        shades = _unknown_values(raster.data[0], (0, _FULL)).tolist()
-        # A part may have the first of many shades alone.
-        is_part = raster.grid.shape != self.grid.shape
-        if not shades or (shades == [1] and not is_part):
-            return raster
-        # A tile may have the edge of a building alone: others show what its shades are.
-        is_blurred = (self.is_of_smoothed and shades != [1]) or is_smoothed(self.path)
-        return _sharpened(raster) if is_blurred else raster
-
-    def _check_all(self, raster: Raster, by_index: bool) -> None:
-        """Raise the LabelError of this mask for the values of all that are looked at."""
-        pixels = [raster.data[:, raster.valid]]
-        for path in sorted({*self.looked_at} - {self.path}):
-            with suppress(DataError):
-                source = open_mask(path, colours=self.rule.palette is not None)
-                other = _middle_of(source)
-                if len(other.data) == len(raster.data):
-                    pixels.append(other.data[:, other.valid])
-        try:
-            self.rule.decode(np.concatenate(pixels, 1)[:, None], str(self.path), by_index=by_index)
-        except LabelError as error:
-            many = f" These are the values of {len(pixels)} masks." if pixels[1:] else ""
-            raise LabelError(error.message + many, remedy=error.remedy) from None
-
-    @property
-    def _source(self) -> RasterSource:
-        """The opened mask, checked to lie on the grid of the image."""
-        colours = self.rule.palette is not None
-        source = open_mask(self.path, colours=colours, sharp=self.rule.is_255_ambiguous)
-        check_size(f"The mask {self.path}", source.grid.shape, self.grid, self.image_name)
-        placed = source.grid.crs is not None and self.grid.crs is not None
-        shift_px = pixels_apart(source.grid, self.grid) if placed else 0.0
-        if shift_px > _MOST_SHIFT_PX:
-            raise LabelError(
-                f"The mask {self.path} lies elsewhere on the ground than its image "
-                f"{self.image_name}: by their georeferences, {shift_px:.1f} pixels away.",
-                remedy="Give the mask that belongs to the image; or, if the pixels fit, remove its "
-                "georeference: gdal_edit.py -unsetgt MASK.",
-            )
-        return source
-
-    def _is_indexed(self, source: RasterSource, raster: Raster) -> bool:
-        """Return whether the whole file shows that 255 is not a class, also if a part is read."""
-        if not self.rule.is_255_ambiguous:
-            return False
-        one, full = _holds(raster)
-        if one or not (full or _nodata(source)[0] == _FULL):
-            return one
-        if raster.grid.shape != self.grid.shape:
-            one, full = self._whole_holds
-        # If the file contains no 255, it may declare 255 as nodata.
-        return one or not full
-
-    @cached_property
-    def _whole_holds(self) -> tuple[bool, bool]:
-        source, full = self._source, False
-        for strip in Window.whole(self.grid.shape).strips(_ROWS):
-            one, here = _holds(self._sharp(source.read(strip)))
-            full |= here
-            if one:
-                return True, full
-        return False, full
-
-
-class _SharpMask(WrappedSource):
-    """A smoothed mask of 0 and 255 without the values between."""
-
-    def read(self, window: Window | None = None) -> Raster:
-        return _sharpened(self.source.read(window))
-
-
-def _sharpened(raster: Raster) -> Raster:
-    return replace(raster, data=np.where(raster.data > _HALF, np.uint8(_FULL), np.uint8(0)))
-
-
-def without_blur(source: RasterSource, head: bytes) -> RasterSource:
-    """Return a smoothed mask of 0 and 255 without the values between; another mask as it is."""
-    return _SharpMask(source) if _is_blurred(source, head) else source
-
-
-def _is_blurred(source: RasterSource, head: bytes) -> bool:
-    """Return whether a mask is one of 0 and 255 with smoothed edges.
-
-    A JPEG needs no other evidence than values near both; any other file has shades along edges.
-    """
-    if source.dtype != np.uint8:
-        return False
-    counts, flat = np.zeros(256, np.int64), 0
-    around = np.ones((3, 3), np.uint8)
-    for strip in Window.whole(source.grid.shape).strips(_ROWS):
-        data = source.read(strip).data
-        # NumPy's bincount takes eight bytes for each pixel.
-        shades = cv2.calcHist([data.reshape(-1, data.shape[2])], [0], None, [256], [0, 256])
-        counts += shades.ravel().astype(np.int64)
-        if not head.startswith(_JPEG):
-            band = data[0]
-            alike = cv2.erode(band, around) == cv2.dilate(band, around)
-            flat += len(data) * int((alike & (band > 0) & (band < _FULL)).sum())
-    # Classes by index are near 0, and grey pictures lie between.
-    middle, bright = counts[_HALF // 2 + 1 : _FULL - _HALF // 2], counts[_FULL - _HALF // 2 :]
-    if middle.sum() > _MOST_BLUR * counts.sum():
-        return False
-    if head.startswith(_JPEG):
-        return bool(counts[_HALF + 1 :].any() or not counts[1:].any())
-    shades = counts[1:_FULL]
-    is_edge = flat <= _MOST_FLAT * shades.sum() and 2 * middle.sum() <= bright.sum()
-    # Without a bright pixel, heights of roofs in metres would all become ground.
-    return bool(is_edge and bright.any() and np.count_nonzero(shades) >= _LEAST_SHADES)
-
-
-def count_smoothed(paths: Iterable[Path]) -> int:
-    """Return how many mask files have smoothed edges in their middle."""
-    count = 0
-    for path in paths:
-        with suppress(DataError, OSError):
-            middle = _middle_of(open_mask(path, sharp=False))
-            count += _is_blurred(ArraySource(middle.data), read_head(path, 3))
-    return count
-
-
-def colours_in(paths: Iterable[Path]) -> set[str]:
-    """Return the colours (`#RRGGBB`) in the middle of mask files; a grey one has single bands."""
-    found: set[int] = set()
-    for path in paths:
-        with suppress(DataError, OSError):
-            middle = _middle_of(open_mask(path, colours=True, sharp=False))
-            data = middle.data[:3] if len(middle.data) > 2 else middle.data[[0, 0, 0]]
-            found.update(np.unique(_pack(data)[middle.valid]).tolist())
-    return {f"#{one:06X}" for one in found}
-
-
-def _middle_of(source: RasterSource) -> Raster:
-    """Return the middle of a mask, where buildings are likelier than at its edge."""
-    return source.read(Window.middle(source.grid.shape, _ROWS))
-
-
-def is_smoothed(path: Path) -> bool:
-    """Return whether a file is a mask of 0 and 255 with smoothed edges, see `LabelFile`."""
-    status = path.stat()
-    return path.suffix.lower() != ".npy" and _is_blurred_file(
-        path, status.st_mtime_ns, status.st_size
-    )
-
-
-@lru_cache(maxsize=1 << 17)
-def _is_blurred_file(path: Path, mtime_ns: int, size: int) -> bool:
-    """Return `_is_blurred` of a file, which takes as long as decoding it."""
-    source = open_raster(path, palette="indices", trusted=True)
-    return _is_blurred(source, read_head(path, 3))
-
-
-def open_mask(path: Path, *, colours: bool = False, sharp: bool = True) -> RasterSource:
-    """Open a mask file of any kind: an image, or an array of NumPy.
-
-    Args:
-        colours: Whether a palette is looked up.
-        sharp: Whether a JPEG is read `without_blur`, which decodes it once.
-    """
-    if path.suffix.lower() != ".npy":
-        source = open_raster(path, palette="colours" if colours else "indices", trusted=True)
-        if not (sharp and read_head(path, 3).startswith(_JPEG)):
-            return source
-        return _SharpMask(source) if is_smoothed(path) else source
-    try:
-        # Mapped, so that a window of a large mask reads its own pixels alone.
-        array = np.asarray(np.load(path, allow_pickle=False, mmap_mode="r"))
-    except (OSError, ValueError, EOFError) as error:
-        raise LabelError(
-            f"The mask {path} cannot be read: {reason_of(error)}.", remedy="Save it again."
-        ) from error
-    if array.ndim == 3 and array.shape[-1] in (1, 3):
-        array = np.moveaxis(array, -1, 0)
-    if array.dtype == np.bool_:
-        array = array.view(np.uint8)
-    return ArraySource(array if array.ndim == 3 else array[None], name=str(path))
-
-
-def _nodata(source: RasterSource) -> tuple[float | None, ...]:
-    return source.nodata if isinstance(source, RasterFile) else (None,)
-
-
 def instance_numbers(data: NDArray[Any]) -> Ints:
     """Return (y, x) one number for each value of a mask (band, y, x)."""
     if len(data) in (3, 4) and (data[1:3] != data[0]).any():
-        return _pack(data[:3])
+        return pack_colours(data[:3])
     return np.asarray(data[0], np.int64)
 
 
-def _holds(raster: Raster) -> tuple[bool, bool]:
-    """Return whether a binary mask contains a 1, and whether it contains a 255."""
-    one = (raster.data[0] == 1) & raster.valid
-    return bool(one.any()), bool((raster.data[0] == _FULL).any())
-
-
-def _unknown_values(values: NDArray[Any], known: Iterable[int]) -> NDArray[Any]:
+def unknown_values(values: NDArray[Any], known: Iterable[int]) -> NDArray[Any]:
     """Return the sorted values that are not among `known`."""
     if values.dtype == np.uint8:
         invalid = np.ones(256, dtype=np.uint8)
@@ -698,7 +436,8 @@ def _commonest(packed: Ints) -> list[str]:
     return [f"#{colours[i]:06X} ({counts[i]:,} px)" for i in order]
 
 
-def _pack(data: NDArray[Any]) -> Ints:
+def pack_colours(data: NDArray[Any]) -> Ints:
+    """Return the colours (y, x) of three bands, each as one number."""
     red, green, blue = data.astype(np.int64)
     packed: Ints = (red << 16) | (green << 8) | blue
     return packed

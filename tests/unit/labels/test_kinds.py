@@ -107,7 +107,7 @@ def test_several_masks_of_one_image(tmp_path: Path) -> None:
         ("{}-rgb.png", "{}-roofs.png", "{id}-rgb.png={id}-roofs.png"),
         ("{}.png", "{}_label.png", "{id}.png={id}_label.png"),
         ("in_{:x}.png", "in_{:x}_gt.png", "{id}.png={id}_gt.png"),
-        ("img/{}.png", "mask/{}.jpg", "img/{id}.png=mask/{id}.jpg"),
+        ("aerial/{}.png", "mask/{}.jpg", "aerial/{id}.png=mask/{id}.jpg"),
         ("rgb_{}.png", "roofs_{}.png", "rgb{id}.png=roofs{id}.png"),
         ("{}/rgb.png", "{}/roofs.png", "{id}/rgb.png={id}/roofs.png"),
         ("{}_sat/a.png", "{}_gt/a.png", "{part}_sat/{id}.png={part}_gt/{id}.png"),

@@ -17,7 +17,8 @@ from rooftrace.core.types import GeoGrid, LabelReader, Window
 from rooftrace.io.masks import mask_sink
 from rooftrace.io.raster import RasterFile
 from rooftrace.labels.config import LabelConfig
-from rooftrace.labels.mask_values import LabelFile, LabelRule, count_smoothed
+from rooftrace.labels.mask_source import LabelFile, count_smoothed
+from rooftrace.labels.mask_values import LabelRule
 
 BINARY = LabelRule(("background", "building"))
 LAND = LabelRule(("other", "building", "road"))

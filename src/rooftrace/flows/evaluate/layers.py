@@ -30,7 +30,8 @@ from rooftrace.io.reproject import (
 )
 from rooftrace.io.resample import warped
 from rooftrace.io.vector_read import SCORE_FIELDS, VectorFile
-from rooftrace.labels.mask_values import LabelRule, open_mask
+from rooftrace.labels.mask_source import open_mask
+from rooftrace.labels.mask_values import LabelRule
 from rooftrace.labels.shapes import ShapeLayer, ShapesLabel, clip_outlines
 
 _SAME_PX = 0.01

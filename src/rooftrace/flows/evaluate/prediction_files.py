@@ -57,7 +57,7 @@ from rooftrace.labels.coco_label import CocoAnnotation, CocoLabel
 from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import building_instances, traced_outlines
 from rooftrace.labels.label_files import ImageFinder
-from rooftrace.labels.mask_values import open_mask
+from rooftrace.labels.mask_source import open_mask
 from rooftrace.labels.rle import RleTable
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
 from rooftrace.labels.shape_exports import read_drawn

@@ -12,7 +12,7 @@ from rooftrace.io.companions import holds_results, is_image_file, is_result
 from rooftrace.io.files import check_exists, visible_files
 from rooftrace.io.vector_formats import is_vector_file
 from rooftrace.labels.footprints import vector_files
-from rooftrace.labels.mask_values import open_mask
+from rooftrace.labels.mask_source import open_mask
 from rooftrace.labels.shape_exports import drawn_files
 from rooftrace.labels.source import SceneEntry
 

@@ -36,7 +36,7 @@ from rooftrace.labels.config import LabelConfig, SourceConfig
 from rooftrace.labels.derived import GroundTruth, check_background, limit_label
 from rooftrace.labels.folders import IMAGES, select
 from rooftrace.labels.kinds import open_source
-from rooftrace.labels.mask_values import LabelFile
+from rooftrace.labels.mask_source import LabelFile
 from rooftrace.labels.rle import Order, RleTable, is_table
 from rooftrace.labels.rle_source import RunsLabel, deduce_order
 from rooftrace.labels.source import SceneEntry, SceneSet, by_id, place_of
