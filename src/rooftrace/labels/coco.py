@@ -20,7 +20,6 @@ from rooftrace.core.scales import is_gsd_m
 from rooftrace.core.text import list_first, plural
 from rooftrace.core.types import Progress, RasterSource, Scene
 from rooftrace.io.files import read_head, relative_name, write_atomically
-from rooftrace.io.gdal import trace_values
 from rooftrace.labels.coco_label import (
     CocoAnnotation,
     CocoLabel,
@@ -29,7 +28,7 @@ from rooftrace.labels.coco_label import (
     polygon_corners,
 )
 from rooftrace.labels.config import LabelConfig, SourceConfig
-from rooftrace.labels.footprints import object_outlines
+from rooftrace.labels.footprints import scene_outlines
 from rooftrace.labels.image_files import LabelFileImages, SceneOpener, check_single_file
 from rooftrace.labels.label_files import (
     REMEDY,
@@ -412,9 +411,8 @@ def write_coco(
 ) -> WriteResult:
     """Write a set as COCO JSON.
 
-    Each object is an annotation, a polygon; a seam without width leads to each of its holes. Of a
-    mask of classes each connected building is one, and every other class of an image is one
-    annotation of run lengths. Unknown pixels are a crowd region.
+    Each object, and of a mask of classes each connected region, is an annotation, a polygon; a seam
+    without width leads to each of its holes. Unknown pixels are a crowd region.
     Besides COCO's own fields an image has `scene_id`, and `group` and `gsd_m` if these were given,
     so that it is the same scene when it is read again.
 
@@ -456,44 +454,32 @@ def write_coco(
 
 def _annotations_of(scene: Scene, source: SceneSet) -> Iterator[dict[str, Any]]:
     """Yield the annotations of an image, without ids; unknown pixels are a crowd region."""
-    tools = mask_tools()
     assert scene.label is not None
     mask = scene.label.read()
-    found: list[tuple[int, int, Any]] = []
     if not mask.valid.all():
-        found.append((source.building_class, 1, encode_mask(~mask.valid)))
-    if (outlines := object_outlines(scene)) is not None:
-        # A hole runs against the outer ring, so that it does not count for the area.
-        for index, one in zip(outlines[1].tolist(), shapely.orient_polygons(outlines[0])):
-            if index > 0:
-                found.append((index, 0, bridged(one).round(_DIGITS).ravel().tolist()))
-    else:
-        for index in np.unique(mask.data[mask.valid & (mask.data > 0)]).tolist():
-            here = (mask.data == index) & mask.valid
-            if index == source.building_class:
-                # Along the edges of pixels; there pycocotools draws exactly the pixels inside.
-                traced, _ = trace_values(here.view(np.uint8), here)
-                rings = map(bridged, shapely.orient_polygons(traced))
-                found += [(index, 0, ring.ravel().tolist()) for ring in rings]
-            else:
-                found.append((index, 0, encode_mask(here)))
-    height, width = mask.data.shape
-    for index, crowd, shape in found:
-        is_polygon = isinstance(shape, list)
-        if is_polygon:
-            outline = shapely.Polygon(np.reshape(shape, (-1, 2)))
-            left, top, right, bottom = outline.bounds
-            area, box = outline.area, [left, top, right - left, bottom - top]
-        else:
-            area, box = int(tools.area(shape)), tools.toBbox(shape).tolist()
+        unknown, tools = encode_mask(~mask.valid), mask_tools()
         yield {
-            "category_id": index,
-            "iscrowd": crowd,
-            "area": area,
-            "bbox": box,
-            "segmentation": [shape] if is_polygon else
-            {"size": [height, width], "counts": shape["counts"].decode()},
-        }  # fmt: skip
+            "category_id": source.building_class,
+            "iscrowd": 1,
+            "area": int(tools.area(unknown)),
+            "bbox": tools.toBbox(unknown).tolist(),
+            "segmentation": {"size": unknown["size"], "counts": unknown["counts"].decode()},
+        }
+    outlines, classes = scene_outlines(scene)
+    # A hole runs against the outer ring, so that it does not count for the area. Along the edges of
+    # pixels pycocotools draws exactly the pixels inside.
+    for index, one in zip(classes.tolist(), shapely.orient_polygons(outlines)):
+        if index > 0:
+            ring = bridged(one).round(_DIGITS)
+            drawn = shapely.Polygon(ring)
+            left, top, right, bottom = drawn.bounds
+            yield {
+                "category_id": index,
+                "iscrowd": 0,
+                "area": drawn.area,
+                "bbox": [left, top, right - left, bottom - top],
+                "segmentation": [ring.ravel().tolist()],
+            }
 
 
 def read_ids(path: Path) -> tuple[dict[str, Id], dict[str, Id]]:
