@@ -453,12 +453,10 @@ def test_a_georeference_that_is_not_used_is_named(
 ) -> None:
     data = np.full((3, 100, 90), 40, dtype=np.uint8)
     path = write_geotiff(tmp_path / "a.tif", data, **({} if has_crs else {"crs": None}))
-    codes = "/EPSG/0/4258 http://www.opengis.net/def/crs/EPSG/0/25832"
-    path.with_suffix(".xml").write_text(f"<gmd:code>{codes}</gmd:code>")
     options = SceneOptions(gsd_m=1.0)
     notes = run_predict(find_inputs([path]), read_models(bundle), tmp_path / "out", options).notes
     assert any("says 0.5 m per pixel, but 1 m were given" in note for note in notes) == has_crs
-    assert any("rooftrace predict --crs EPSG:25832, or" in note for note in notes) != has_crs
+    assert any("rooftrace predict --crs EPSG:…, or" in note for note in notes) != has_crs
 
 
 @pytest.mark.campaign
