@@ -44,7 +44,7 @@ def write_footprints(
 ) -> tuple[str, ...]:
     """Write polygons with `Footprints.columns`; `id` counts from chunk to chunk.
 
-    Memory holds some chunks, or the whole layer of a FlatGeobuf, geodatabase or PMTiles. See
+    Memory holds some chunks, or the whole layer of a format to which nothing can be appended. See
     `write_polygons` for the formats.
 
     Args:

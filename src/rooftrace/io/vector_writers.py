@@ -6,7 +6,6 @@ written: the same polygons give the same bytes, except of a File Geodatabase, wh
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sqlite3
@@ -28,10 +27,10 @@ from pyproj import CRS
 from rooftrace.core.arrays import nulls
 from rooftrace.core.errors import ExportError, MissingExtraError
 from rooftrace.core.text import ASSIGN_CRS, PLACE_IMAGE
-from rooftrace.core.types import Floats, Polygons
+from rooftrace.core.types import Polygons
 from rooftrace.io.gdal import QUIET, pyogrio_options
 from rooftrace.io.legend import Grades, add_style, coloured_field, value_colours
-from rooftrace.io.make_valid import rounded, valid_by_structure
+from rooftrace.io.make_valid import rounded
 from rooftrace.io.partitions import write_parquet
 from rooftrace.io.reproject import CRS84, crs_text, split_at_180, transform_points
 from rooftrace.io.vector_formats import KML_FIELDS
@@ -207,7 +206,6 @@ def _arrow(values: NDArray[Any]) -> Array:
 IN_PIXELS = "Coordinates are pixels of the image (x right, y down), not longitude and latitude."
 """Member `description` of a GeoJSON in pixels, by which it is also read."""
 
-_NEAR_180_DEG = 1.5e-6
 _INT32 = 2**31
 _PIXEL_DIGITS = 10
 """Decimal places of pixels; regularized outlines have corners on multiples of 1/1024."""
@@ -250,49 +248,19 @@ def _flatgeobuf(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -
     write_gdal(path, layer, parts, "FlatGeobuf", at_once=True)
 
 
-def _snapped_to_180(degrees: Polygons) -> Polygons:
-    """Return polygons in degrees with what lies within 1e-6° of longitude 180 on it, valid.
-
-    GDAL (3.12) would move it there, and collapse it.
-    """
-    edges = shapely.bounds(degrees)[:, [0, 2]]
-    near = np.flatnonzero((np.abs(np.abs(edges) - 180) < _NEAR_180_DEG).any(axis=1))
-    if not len(near):
-        return degrees
-
-    def snapped(xy: Floats) -> Floats:
-        return np.where(np.abs(np.abs(xy) - 180) < (_NEAR_180_DEG, 0), np.copysign(180, xy), xy)
-
-    made = degrees.copy()
-    made[near] = valid_by_structure(shapely.transform(degrees[near], snapped))
-    return made
-
-
 def _geojson(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> None:
-    """Write a FeatureCollection from the lines that GDAL writes by the rules of RFC 7946."""
-    digits = layer.digits
-    head = {"type": "FeatureCollection", "name": path.stem}
+    """Write a FeatureCollection by the rules of RFC 7946, by which degrees need no CRS."""
+    options, digits = {}, layer.digits
     if layer.crs is None:
-        digits = _PIXEL_DIGITS
-        head["description"] = IN_PIXELS
-        placed = (replace(one, geometry=rounded(one.geometry, digits)) for one in parts)
+        options, digits = {"DESCRIPTION": IN_PIXELS}, _PIXEL_DIGITS
+        parts = (replace(one, geometry=rounded(one.geometry, digits)) for one in parts)
     else:
-        degrees = in_degrees(path, layer, parts)
-        placed = (replace(one, geometry=_snapped_to_180(one.geometry)) for one in degrees)
-    lines = path.with_suffix(".geojsonl")
-    with path.open("wb") as file:
-        members = (f"{json.dumps(key)}: {json.dumps(text)},\n" for key, text in head.items())
-        file.write(f'{{\n{"".join(members)}"features": ['.encode())
-        separator = b"\n"
-        of_lines = replace(layer, crs=CRS84)
-        for part in placed:
-            if len(part.geometry):
-                write_gdal(lines, of_lines, [part], "GeoJSONSeq", COORDINATE_PRECISION=str(digits))
-                features = lines.read_bytes().rstrip(b"\n")
-                file.write(separator + features.replace(b"\n", b",\n"))
-                separator = b",\n"
-                lines.unlink()
-        file.write(b"\n]\n}\n")
+        parts = in_degrees(path, layer, parts)
+    turned = (replace(one, geometry=shapely.orient_polygons(one.geometry)) for one in parts)
+    write_gdal(
+        path, replace(layer, crs=None), turned, "GeoJSON", at_once=True,
+        COORDINATE_PRECISION=str(digits), **options,
+    )  # fmt: skip
 
 
 def _shapefile(path: Path, layer: LayerSettings, parts: Iterable[LayerChunk]) -> Notes:
