@@ -151,7 +151,7 @@ def test_ground_that_one_date_does_not_show_is_outside(tmp_path: Path) -> None:
     # No data over a lost house in the new date, and over an added one in the old date.
     first[:40, :40] = second[:40, 280:] = np.nan
     # The edge of the new image cuts a house: the layer of both has it as a whole.
-    first[80:120, 180:190] = np.nan
+    first[80:120, 180:206] = np.nan
     answer = compared(first, second, tmp_path, "--keep", "new")
     kept = gpd.read_file(tmp_path / "out" / "conflated.gpkg")
     assert kept.area.round().tolist() == [80] * 39

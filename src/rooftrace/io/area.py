@@ -121,7 +121,9 @@ def area_in_degrees(area: Area) -> shapely.Geometry:
             remedy="Assign the right coordinate system to the area.",
         )
     degrees = _split(degrees, area.geometry, area.crs)
-    return shapely.union_all(valid_by_structure(degrees))
+    invalid = ~shapely.is_valid(degrees)
+    degrees[invalid] = valid_by_structure(degrees[invalid])
+    return shapely.union_all(degrees)
 
 
 def _split(degrees: Polygons, geometry: Polygons, crs: CRS) -> Polygons:

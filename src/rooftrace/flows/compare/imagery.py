@@ -347,8 +347,7 @@ _LARGE_PX, _OVERVIEW_PX = 2**30, (2**25, 2**27)
 shows; and minimum and maximum number of pixels of the overview."""
 
 _READ_PX = 2048
-_LEAST_HOLE_PX = 64
-"""Minimum number of pixels of nodata that can hide a building."""
+_MOST_CORNERS = 256
 
 
 def shown_ground(
@@ -377,7 +376,7 @@ def shown_ground(
         if raster is not None:
             rows, cols = raster.valid.shape
             grid = grid.resampled((rows, cols), (whole.height / rows, whole.width / cols))
-        outline = ValidOutline(grid, _LEAST_HOLE_PX)
+        outline = ValidOutline(grid)
         blocks = [*Window.whole(grid.shape).blocks(_READ_PX, _READ_PX)]
         damage: list[DataError] = []
         for at, window in enumerate(blocks, 1):
@@ -425,16 +424,17 @@ def mark_outside(
     Returns:
         True if the earlier date does not show a building of the new layer, or shows it in part.
     """
-    for ground in (shown, area, before):
-        if ground is not None:
-            shapely.prepare(ground)
-    if area is not None:
+    inside, seen_now, seen_before = (
+        None if ground is None else shapely.STRtree(_pieces(ground))
+        for ground in (area, shown, before)
+    )
+    if inside is not None:
         for index in in_steps(np.flatnonzero(new[1].status == NEW), _CHUNK):
-            share = _share_inside(area, plane, new[0].unpack(index))
+            share = _share_inside(inside, plane, new[0].unpack(index))
             new[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
         # Matches beyond the area count as little as misses there.
         for index in in_steps(np.arange(len(old[0])), _CHUNK):
-            share = _share_inside(area, plane, old[0].unpack(index))
+            share = _share_inside(inside, plane, old[0].unpack(index))
             old[1].status[index[share < _SEEN_SHARE]] = OUTSIDE
         linked = np.flatnonzero((new[1].partner >= 0) & (new[1].status != NEW))
         beyond = old[1].status[new[1].partner[linked]] == OUTSIDE
@@ -443,21 +443,23 @@ def mark_outside(
     def seen_share(index: Ints) -> Floats:
         outlines = old[0].unpack(index)
         seen = np.ones(len(index))
-        if area is not None:
-            seen = _share_inside(area, plane, outlines)
+        if inside is not None:
+            seen = _share_inside(inside, plane, outlines)
         if shift is not None:
             outlines = shifted(outlines, shift.at(old[0].centre[index]))
-        return seen if shown is None else np.minimum(seen, _share_inside(shown, plane, outlines))
+        if seen_now is None:
+            return seen
+        return np.minimum(seen, _share_inside(seen_now, plane, outlines))
 
-    if shown is not None or area is not None:
+    if seen_now is not None or inside is not None:
         _set_seen(old[1], GONE, seen_share, joined=joined)
     _set_cut(new[1], old[1], old[1].status == OUTSIDE)
-    if before is None:
+    if seen_before is None:
         return False
     unseen = _set_seen(
         new[1],
         NEW,
-        lambda index: _share_inside(before, plane, new[0].unpack(index)),
+        lambda index: _share_inside(seen_before, plane, new[0].unpack(index)),
         joined=joined,
     )
     # Outlines of NEW that were cut above hide nothing of OLD.
@@ -517,17 +519,36 @@ def mark_outside_bounds(new: Side, old: Side) -> None:
     old[1].status[gone[~inside]] = OUTSIDE
 
 
-def _share_inside(area: shapely.Geometry, plane: CRS, geometry: Polygons) -> Floats:
-    """Return (n,) share of each building on the plane that lies in an area in degrees.
+def _pieces(ground: shapely.Geometry) -> Polygons:
+    """Return ground as polygons of few corners, each of which is intersected fast."""
+    pieces, rest = [], np.asarray(shapely.get_parts(ground), np.object_)
+    while len(rest):
+        few = shapely.get_num_coordinates(rest) <= _MOST_CORNERS
+        pieces.append(rest[few])
+        rest = rest[~few]
+        left, bottom, right, top = shapely.bounds(rest).reshape(-1, 4).T
+        wide = right - left > top - bottom
+        x, y = np.where(wide, (left + right) / 2, right), np.where(wide, top, (bottom + top) / 2)
+        halves = (
+            shapely.box(left, bottom, x, y),
+            shapely.box(np.where(wide, x, left), np.where(wide, bottom, y), right, top),
+        )
+        cut = np.concatenate([shapely.intersection(rest, half) for half in halves])
+        rest = np.asarray(shapely.get_parts(cut), np.object_)
+        rest = rest[shapely.area(rest) > 0]
+    return np.concatenate([np.zeros(0, np.object_), *pieces])
+
+
+def _share_inside(ground: shapely.STRtree, plane: CRS, geometry: Polygons) -> Floats:
+    """Return (n,) share of each building on the plane that lies in pieces of ground in degrees.
 
     The plane of the buildings has no place for ground that is far from them, such as the other half
     of the world, so that they are compared in degrees.
     """
     degrees = split_at_180(reprojected(geometry, plane, CRS84, crs_units(BEND_M, CRS84)))
-    share = np.zeros(len(geometry))
     finite = np.flatnonzero(np.isfinite(shapely.bounds(degrees).reshape(-1, 4)).all(axis=1))
-    share[finite] = shapely.contains_properly(area, degrees[finite])
-    edge = finite[(share[finite] == 0) & shapely.intersects(area, degrees[finite])]
-    common = shapely.area(shapely.intersection(degrees[edge], area))
-    share[edge] = common / shapely.area(degrees[edge])
-    return share
+    own, piece = ground.query(degrees[finite], "intersects")
+    own = finite[own]
+    common = shapely.area(shapely.intersection(degrees[own], ground.geometries[piece]))
+    # Of a building that is seen whole, sums of parts may be less than 1 by rounding.
+    return np.bincount(own, common, len(degrees)) / shapely.area(degrees)
