@@ -384,8 +384,6 @@ def encode_pairs(
 TAG = "ROOFTRACE"
 """Name of the tag that holds the record."""
 
-_MAX_CHARACTERS = 100_000
-
 _SAME_SIZE = 0.02
 """Largest difference of pixel sizes, as a share, that a part of a mask shows: the metres of a pixel
 in degrees or in Web Mercator depend on its latitude."""
@@ -398,7 +396,7 @@ class MaskRecord(Config):
         polygons: See `VectorOptions`.
         gsd_m: Metres per pixel that the user gave; None for those of the georeference.
         building: Class index of the buildings.
-        shape: Rows and columns of the mask as it was written; None in masks of earlier editions.
+        shape: Rows and columns of the mask as it was written.
         pixel_m: Metres of its pixels down a column and along a row; None where the georeference
             did not have them.
     """
@@ -410,7 +408,7 @@ class MaskRecord(Config):
     gsd_m: Annotated[float, Field(gt=0)] | None = None
     building: Annotated[int, Field(ge=0, le=254)]
     origin: ResultProvenance = UNKNOWN_PROVENANCE
-    shape: tuple[int, int] | None = None
+    shape: tuple[int, int]
     pixel_m: tuple[float, float] | None = None
 
     @classmethod
@@ -421,8 +419,6 @@ class MaskRecord(Config):
         if text is None:
             return None
         try:
-            if len(text) > _MAX_CHARACTERS:
-                raise ValueError(f"it has {len(text)} characters")
             return cls.model_validate(json.loads(text))
         except (ValidationError, ValueError) as error:
             raise DataError(
@@ -442,6 +438,6 @@ class MaskRecord(Config):
         """
         found = grid.gsd_yx_m
         if self.pixel_m is None or found is None:
-            return self.shape is None or self.shape == grid.shape
+            return self.shape == grid.shape
         pairs = zip(self.pixel_m, found, strict=True)
         return all(abs(now / then - 1) <= _SAME_SIZE for then, now in pairs)

@@ -406,7 +406,7 @@ def test_a_mask_without_georeference(tmp_path: Path) -> None:
 def test_buildings_in_pixels_beside_their_mask(tmp_path: Path, suffix: str) -> None:
     mask = np.zeros((60, 80), np.uint8)
     mask[10:20, 10:20] = mask[40:50, 60:70] = 1
-    record = MaskRecord(polygons=VectorOptions(), gsd_m=0.5, building=1)
+    record = MaskRecord(polygons=VectorOptions(), gsd_m=0.5, building=1, shape=mask.shape)
     grid = GeoGrid(mask.shape, Affine.identity(), None)
     with mask_sink(tmp_path / "m_mask.png", grid, tags=record.tags()) as sink:
         sink.write(Window.whole(mask.shape), mask)

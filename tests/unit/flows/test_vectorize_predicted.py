@@ -119,7 +119,8 @@ def test_without_the_channel_that_separated_buildings_their_shape_does(tmp_path:
     mask[:, 10:50, 8:44] = mask[:, 10:50, 48:84] = mask[:, 28:32, 44:48] = 1
     path = write_geotiff(tmp_path / "a.tif", mask)
     with rasterio.open(path, "r+") as file:
-        file.update_tags(**MaskRecord(polygons=VectorOptions(), building=1).tags())
+        record = MaskRecord(polygons=VectorOptions(), building=1, shape=(64, 96))
+        file.update_tags(**record.tags())
     report = run_vectorize(path, tmp_path / "a.gpkg")
     assert report.polygons == 2
     assert any("here shapes do" in note for note in report.notes)
@@ -148,7 +149,7 @@ def test_record_of_a_mask(tmp_path: Path) -> None:
         min_area_m2=1 / 3, min_area_px=4.1, regularize=False, watershed=WatershedOptions(0.5)
     )
     origin = ResultProvenance("2024-05-17", None, "ü")
-    record = MaskRecord(polygons=options, gsd_m=0.1, building=2, origin=origin)
+    record = MaskRecord(polygons=options, gsd_m=0.1, building=2, origin=origin, shape=(8, 8))
     path = write_geotiff(tmp_path / "a.tif", np.zeros((1, 8, 8), np.uint8))
     assert MaskRecord.read(path) is None
     with rasterio.open(path, "r+") as file:
