@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memory_sets import set_of
 from rooftrace.core.errors import ConfigError, DataError, LabelError
 from rooftrace.flows.evaluate.evaluation import Evaluation, LeakageReport, LeakedScene
 from rooftrace.flows.evaluate.label_doubts import LabelDoubts
@@ -101,14 +100,11 @@ def test_footprints_of_a_part_and_empty_labels_are_told() -> None:
         (col < 20, town, "The predictions cover 100% of the labelled building area, but 75%"),
     ):  # fmt: skip
         labelled = town & part
-        doubts = LabelDoubts(replace(set_of(), kind="footprints"))
+        doubts = LabelDoubts()
         doubts.add(labelled, labelled | rest, np.ones((80, 80), np.bool_))
         assert [one[: len(note)] for one in doubts.notes()] == [note] * bool(note)
-    three = {"kind": "folder", "classes": ("ground", "road", "roof"), "building_class": 2}
-    (doubts := LabelDoubts(replace(set_of(), **three))).add(town & False, town, town | True)
-    assert doubts.notes()[0].endswith("--set labels.values.roof=1 --set labels.values.ground=0.")
     for found, expected in ((0, ()), (9, ("2 of 3 labels have no building",))):
-        doubts = LabelDoubts(set_of())
+        doubts = LabelDoubts()
         for built in (9, 0, 0):
             doubts.add(*(np.arange(40)[None] < n for n in (built, built or found, 40)))
         assert tuple(one.split(";")[0] for one in doubts.notes()) == expected

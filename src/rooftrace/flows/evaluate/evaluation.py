@@ -228,16 +228,13 @@ def _limits(fingerprint: Fingerprint, use: str, too_small: int, scenes: int) -> 
     side = fingerprint.finds_px
     size = f"{side * fingerprint.gsd_m:.0f} m" if fingerprint.gsd_m else f"{2 * side} px"
     if too_small:
-        which = f"{too_small} of the {scenes} scenes"
         note = (
-            f"Cannot tell for {which} if they show ground that {use}: they are smaller than about "
+            f"Cannot tell for {too_small} of the {scenes} scenes if they show ground that {use}: "
+            f"they are smaller than about {size} by {size}, or show too little. Of such scenes, "
+            "only whole copies are found."
         )
-        note += (
-            f"{size} by {size}, or show too little. Of such scenes, only whole copies are found."
-        )
-    else:
-        note = f"Ground that {use} is found if scenes share about {size} by {size} of it."
-    return [note]
+        return [note]
+    return [f"Ground that {use} is found if scenes share about {size} by {size} of it."]
 
 
 def _ordered(pairs: Sequence[LeakedScene]) -> tuple[LeakedScene, ...]:

@@ -5,7 +5,6 @@ import numpy as np
 from rooftrace.core.text import plural
 from rooftrace.core.types import BoolArray
 from rooftrace.flows.labelled_predictions import SetProbabilities, level_of
-from rooftrace.labels.source import SceneSet
 
 _MANY = 0.5
 """Share of labels of one value from which a note is written."""
@@ -21,15 +20,7 @@ _RECALL, _PRECISION = 0.8, 0.5
 class LabelDoubts:
     """Counts of the labels of a set and of predictions for it."""
 
-    def __init__(self, source: SceneSet) -> None:
-        self._remedy = ""
-        if source.kind == "folder" and source.building_class > 1:
-            # Masks of 0 and 1 then have another class at 1.
-            ground, building = source.classes[0], source.classes[source.building_class]
-            self._remedy = (
-                f" If 1 is {building} in masks of 0 and 1: --set labels.values.{building}=1 --set "
-                f"labels.values.{ground}=0."
-            )
+    def __init__(self) -> None:
         self._scenes = self._empty = self._full = 0
         self._labelled = self._hit = self._found = self._found_in_empty = 0
 
@@ -58,8 +49,7 @@ class LabelDoubts:
     def _values_note(self) -> str:
         scenes = plural(self._scenes, "image")
         if self._scenes and self._empty == self._scenes:
-            looked = "rooftrace inspect shows what they hold"
-            return f"No label has a building ({scenes}); {looked}.{self._remedy}"
+            return f"No label has a building ({scenes}); rooftrace inspect shows what they hold."
         is_doubted = self._found_in_empty >= max(1, _FOUND_IN_EMPTY * self._found)
         empty = self._empty if is_doubted else 0
         for count, what in ((empty, "no building"), (self._full, "nothing but building")):
@@ -84,7 +74,7 @@ class LabelDoubts:
 
 def doubts_of(scored: SetProbabilities, threshold: float) -> tuple[str, ...]:
     """Return the notes on the labels of a set by stored probabilities."""
-    doubts = LabelDoubts(scored.source)
+    doubts = LabelDoubts()
     for scene in scored:
         predicted = np.asarray(scene.score) >= level_of(threshold)
         doubts.add(scene.truth, predicted, scene.evaluated)

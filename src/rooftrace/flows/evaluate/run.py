@@ -125,15 +125,7 @@ def run_evaluate(
     external = open_predictions(files, scenes, meaning, options, folder)
     evaluated = [*models, *external]
 
-    context = {
-        "data": folder.path,
-        "imagery": folder.images,
-        "part": folder.part,
-        "split": options.split,
-        "min_area_m2": options.min_area_m2,
-        "cell_m": options.cell_m,
-    }
-    reports = compare_with_labels(evaluated, scenes, options, context=context, progress=progress)
+    reports = compare_with_labels(evaluated, scenes, options, data=folder, progress=progress)
     leaks = check_leakage([one.bundle for one in models if one.bundle is not None], scenes)
     evaluation = Evaluation(tuple(reports), leaks)
 
@@ -225,12 +217,15 @@ def compare_with_labels(
     scenes: SceneSet,
     options: EvalOptions,
     *,
-    context: Mapping[str, Any] | None = None,
+    data: SourceConfig | None = None,
     progress: Progress | None = None,
 ) -> list[EvalReport]:
     """Compare predictions of several models or tools with the labels of a set.
 
     Every scene is read once. While one scene is counted, the next is predicted.
+
+    Args:
+        data: Where the scenes are from, for the record of the conditions; None for no record.
 
     Returns:
         One report for each of `predictions`.
@@ -241,7 +236,7 @@ def compare_with_labels(
     _check_classes(predictions)
     counters = [_Counter(one, options) for one in predictions]
     masks, pairs_of_scenes = 0, _predict_scenes(predictions, scenes, options)
-    doubts, building_class = LabelDoubts(scenes), predictions[0].building_class
+    doubts, building_class = LabelDoubts(), predictions[0].building_class
     with closing(prefetched(pairs_of_scenes, 1, "predictions")) as predicted:
         for number, (scene, truth, pairs) in enumerate(predicted):
             masks += truth.is_mask and len(truth.outlines) > 0
@@ -254,7 +249,11 @@ def compare_with_labels(
             if progress is not None:
                 progress(number + 1, len(scenes))
     notes = (*doubts.notes(), *scenes.notes, *note_on_masks(masks, len(scenes)))
-    return [counter.report(notes, context or {}) for counter in counters]
+    context = {} if data is None else {
+        "data": data.path, "imagery": data.images, "part": data.part, "split": options.split,
+        "min_area_m2": options.min_area_m2, "cell_m": options.cell_m,
+    }  # fmt: skip
+    return [counter.report(notes, context) for counter in counters]
 
 
 def _check_classes(predictions: Sequence[Predictions]) -> None:

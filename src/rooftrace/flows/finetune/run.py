@@ -373,13 +373,7 @@ def _compare(
         predictors = ModelSet((bundle,)).ready(), before.members[0][0]
         predictions = [of_model(one, images=plan.images) for one in predictors]
     options = EvalOptions(split=split, images=plan.images)
-    reports = compare_with_labels(
-        predictions, held_out, options,
-        context={
-            "data": data.path, "part": data.part, "split": split,
-            "min_area_m2": options.min_area_m2, "cell_m": options.cell_m,
-        },
-    )  # fmt: skip
+    reports = compare_with_labels(predictions, held_out, options, data=data)
     # The model of folds has seen all images; each was predicted by one that had not seen it.
     # What was held out chose epoch and threshold, as the verdict says.
     own = {"fitted_fingerprint": None, "start_fingerprints": ()}
