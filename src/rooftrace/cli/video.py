@@ -30,7 +30,6 @@ _OPTIONS: dict[str, Shown] = {
     "opacity": Shown(DRAWING, "X"),
     "start_s": Shown(FRAMES, "S"),
     "crf": Shown(DRAWING, "N"),
-    "strict": Shown(FRAMES, name="--strict"),
 }
 
 

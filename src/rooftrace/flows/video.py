@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from rooftrace.core.errors import GeoreferenceError, PredictError
+from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.report import Report
 from rooftrace.core.system import peak_rss_mb
 from rooftrace.core.text import plural
@@ -105,7 +105,7 @@ def run_video(
         DataError: There is no such video, or none of its frames can be decoded.
         GeoreferenceError: A minimum area was given without metres.
         BundleError, BandMismatch, GsdMismatch: The model cannot be used for the video.
-        PredictError: The network failed, or the video is damaged and `options.strict` is set.
+        PredictError: The network failed.
         ExportError: The result cannot be written.
     """
     options = options or VideoOptions()
@@ -144,11 +144,6 @@ def run_video(
         seconds = max(time.perf_counter() - started, 1e-9)
         # Some errors are about what the engine received.
         engine_notes = predictor.engine.notes
-    if options.strict and (reader.broke_at_s is not None or reader.damaged):
-        raise PredictError(
-            f"{' '.join(reader.notes)} {out} has the {frames:,} frames that could be decoded.",
-            remedy="Get the video again, or leave out --strict.",
-        )
     return VideoReport(
         path=out,
         table=options.table,

@@ -136,8 +136,6 @@ class VideoOptions(Options):
         images: Bands, stretch, scale and threshold of the frames, and the minimum area of a
             building. The stretch is the same in every frame: `LOW,HIGH`, or none.
         start_s, end_s: Range to process, in seconds from the beginning.
-        strict: Whether a damaged or incomplete video is an error, raised after the readable part
-            has been written.
 
     Raises:
         ConfigError: A value is out of its range.
@@ -163,9 +161,6 @@ class VideoOptions(Options):
     ] = 20
     start_s: Annotated[float, Field(ge=0, description="First second to process.")] = 0.0
     end_s: float | None = None
-    strict: Annotated[bool, Field(description="Fail if the video is damaged or incomplete.")] = (
-        False
-    )
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
