@@ -28,14 +28,13 @@ _FEATURE_BYTES = 1 << 20
 """Number of bytes at the beginning of a file in which its first feature is looked for."""
 
 
-def is_lines(path: Path, head: bytes) -> bool:
-    """Return whether a file has a GeoJSON object on each line."""
-    if not head.startswith((b"{", RECORD)):
-        return False
+def first_line(path: Path, head: bytes) -> bytes | None:
+    """Return the first line of a file with a GeoJSON object on each; None for other files."""
     first, _, rest = head.partition(b"\n")
-    return not path.name.lower().endswith(_WHOLE) or (
+    is_whole = path.name.lower().endswith(_WHOLE) and not (
         first.rstrip().endswith(b"}") and rest.lstrip().startswith((b"{", RECORD))
     )
+    return first if head.startswith((b"{", RECORD)) and not is_whole else None
 
 
 def stated_crs(path: Path) -> str | None:

@@ -35,7 +35,7 @@ from rooftrace.core.errors import DataError
 from rooftrace.core.text import plural
 from rooftrace.io.city_models import CityModel, read_city_gml, read_city_json
 from rooftrace.io.files import opened
-from rooftrace.io.geojson import RECORD, is_lines, stated_crs
+from rooftrace.io.geojson import RECORD, first_line, stated_crs
 from rooftrace.io.tables import file_beside, unstated_encoding, utf8_copy, wkt_column
 
 KML_PREFIX = "placemark_"
@@ -426,10 +426,8 @@ class InputFinder:
     def _city_json(self, path: Path) -> VectorInput:
         with opened(path) as file:
             text = file.read()
-        whole: list[Any] = [text]
-        if is_lines(path, text):
-            whole = [line for line in text.splitlines() if line.strip()]
-        models = [json.loads(line) for line in whole]
+        is_whole = first_line(path, text) is None
+        models = [json.loads(one) for one in ([text] if is_whole else text.splitlines()) if one]
         if "CityObjects" not in models[0]:
             # The service of 3DBAG sends one feature, or several.
             first = models[0]
@@ -468,14 +466,14 @@ class InputFinder:
         crs = stated_crs(path) if head.startswith((b"{", RECORD)) else None
         packed = path.suffix.lower() == ".gz"
         place = f"{'/vsigzip/' if packed else ''}{path.absolute().as_posix()}"
-        if is_lines(path, head):
-            if b'"FeatureCollection"' in head.partition(b"\n")[0]:
+        if (line := first_line(path, head)) is not None:
+            if b'"FeatureCollection"' in line:
                 made = self.scratch() / "lines.geojsonl"
                 # The features of each collection, a line each.
                 with opened(path) as lines, made.open("w", encoding="utf-8") as file:
-                    for line in lines:
-                        if line.strip():
-                            found = json.loads(line.removeprefix(RECORD))
+                    for one in lines:
+                        if one.strip():
+                            found = json.loads(one.removeprefix(RECORD))
                             for feature in found.get("features", [found]):
                                 file.write(json.dumps(feature) + "\n")
                 place = str(made)
