@@ -433,8 +433,6 @@ MAP_MEANINGS = {
 }
 
 _LONGEST_PX = 1600
-_DRAWN = 30_000
-"""Maximum number of buildings that are drawn as outlines; more are drawn as dots."""
 
 _EXAMPLES = 6
 """Maximum number of buildings of each status that are drawn."""
@@ -567,10 +565,6 @@ def cloud_notes(compared: Compared, images: Sequence[RasterSource]) -> list[str]
     return [note] if white and white >= len(gone) / 10 else []
 
 
-def _is_dotted(compared: Compared) -> bool:
-    return len(compared.new.layer) + len(compared.old.layer) > _DRAWN
-
-
 def _extent(compared: Compared) -> tuple[float, float, float, float]:
     """Return the rectangle of the map: all buildings that were compared."""
     new, old = compared.new.packed.bounds, compared.old.packed.bounds
@@ -595,27 +589,12 @@ def _map(compared: Compared, title: str, source: str) -> str:
         (compared.new, (SPLIT, MERGED, CHANGED, MOVED, NEW)),
     ):
         packed, status, chosen = side.packed, side.statuses.status, _largest_first(side, wanted)
-        if not len(chosen):
-            continue
-        if _is_dotted(compared):
-            cells = np.floor((packed.centre[chosen] - (left, top)) / (metres, -metres))
-            _draw_dots(codes, cells.astype(np.int64), status[chosen] + 1)
-        else:
+        for index in in_steps(chosen, _CHUNK):
             rasterize(
-                zip(packed.unpack(chosen), (status[chosen] + 1).tolist()), out=codes,
+                zip(packed.unpack(index), (status[index] + 1).tolist()), out=codes,
                 transform=Affine(metres, 0, left, 0, -metres, top), all_touched=True,
             )  # fmt: skip
     palette = np.array([PAPER, *map(ImageColor.getrgb, COLOURS.values())], np.uint8)
     key = [(compared.word(name), ImageColor.getrgb(colour)[:3]) for name, colour in COLOURS.items()]
-    subtitle = f"Buildings by status{', as dots' if _is_dotted(compared) else ''}"
-    page = map_page(palette[codes], title, subtitle, key, metres, source)
+    page = map_page(palette[codes], title, "Buildings by status", key, metres, source)
     return data_url(encoded(page, "png", optimize=True), "png")
-
-
-def _draw_dots(codes: NDArray[np.uint8], cells: Ints, code: NDArray[np.uint8]) -> None:
-    """Draw squares of two pixels by their left column and upper row (n, 2)."""
-    height, width = codes.shape
-    for right, down in np.ndindex(2, 2):
-        col, row = np.add(cells, (right, down)).T
-        inside = (row >= 0) & (row < height) & (col >= 0) & (col < width)
-        codes[row[inside], col[inside]] = code[inside]
