@@ -14,7 +14,6 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -284,26 +283,13 @@ class _PairLabels:
         if suffix in SHAPE_SUFFIXES:
             return drawn_label(read_shapes(path), self.names, grid, image.name)
         rule = self.labels.rule()
-        return LabelFile(
-            path, rule, grid, image.name, self.looked_at, self.is_smoothed, _metres_beside(path)
-        )
+        return LabelFile(path, rule, grid, image.name, self.looked_at, self.is_smoothed)
 
     def _buildings(self, masks: Sequence[Path], grid: GeoGrid, name: str) -> ShapesLabel:
         """Return the label of an image from masks of one building each."""
         rule, index = self.labels.rule(), self.labels.building_class
         drawn = [traced(LabelFile(mask, rule, grid, name).read().data == index) for mask in masks]
         return ShapesLabel(np.array([*drawn, None], np.object_)[:-1], [index] * len(drawn), grid)
-
-
-@cache
-def _metres_beside(mask: Path) -> float | None:
-    """Return the metres per pixel by the outlines of which xBD has drawn a mask; None for others.
-
-    `targets/NAME_target.png` is drawn from `labels/NAME.json`.
-    """
-    outlines = mask.parent.with_name("labels") / f"{mask.stem.removesuffix('_target')}.json"
-    is_target = mask.parent.name == "targets" and mask.stem.endswith("_target")
-    return read_shapes(outlines).gsd_m if is_target and outlines.is_file() else None
 
 
 def _tile_of(entry: SceneEntry) -> TileName | None:

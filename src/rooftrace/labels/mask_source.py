@@ -57,7 +57,6 @@ class LabelFile:
         image_name: Name of the image, for the message about a different shape.
         looked_at: Masks of the same set, whose values an error lists.
         is_of_smoothed: Whether masks of the same set are smoothed, see `count_smoothed`.
-        gsd_m: Metres per pixel by a file beside the mask, for an image without a georeference.
     """
 
     path: Path
@@ -66,7 +65,6 @@ class LabelFile:
     image_name: str
     looked_at: tuple[Path, ...] = ()
     is_of_smoothed: bool = False
-    gsd_m: float | None = None
 
     def read(self, window: Window | None = None) -> Mask:
         """Return the classes inside `window` of the image.

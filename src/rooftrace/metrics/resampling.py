@@ -47,9 +47,6 @@ from rooftrace.core.types import Floats
 LEAST_GROUPS = 10
 """Minimum number of groups to draw groups; with fewer, scenes are drawn."""
 
-CHUNK = 1 << 22
-"""Maximum number of weights in memory at once."""
-
 UnitKind = Literal["scene", "group"]
 
 
@@ -97,21 +94,16 @@ class ResamplingUnits:
         return len(self.sums)
 
     def weighted(self, weights: Iterator[Floats]) -> Floats:
-        """Return (n, k) sums for the (n, units) weights of the units, part by part."""
-        parts = [part @ self.sums for part in weights]
-        return np.concatenate([np.zeros((0, self.sums.shape[1])), *parts])
+        """Return (n, k) sums for n times (units,) weights of the units."""
+        sums = [each @ self.sums for each in weights]
+        return np.reshape(sums, (len(sums), self.sums.shape[1]))
 
 
 def _draw_counts(count: int, draws: int) -> Iterator[Floats]:
-    """Yield, part by part, the (draws, count) number of times that each unit is drawn."""
+    """Yield the (count,) number of times that each unit is drawn, draw by draw."""
     rng = np.random.default_rng(0)
-    step = max(1, CHUNK // max(count, 1))
-    for first in range(0, draws if count else 0, step):
-        rows = min(step, draws - first)
-        drawn = rng.integers(count, size=(rows, count))
-        drawn += np.arange(rows)[:, None] * count
-        times = np.bincount(drawn.ravel(), minlength=rows * count)
-        yield times.reshape(rows, count).astype(np.float64)
+    for _ in range(draws if count else 0):
+        yield np.bincount(rng.integers(count, size=count), minlength=count).astype(np.float64)
 
 
 DRAWS = 2000
@@ -427,11 +419,11 @@ def _p_value(ratio: Ratio, units: ResamplingUnits) -> float:
 
 
 def _all_swaps(count: int) -> Iterator[Floats]:
-    yield (np.arange(1 << count)[:, None] >> np.arange(count) & 1).astype(np.float64)
+    for number in range(1 << count):
+        yield (number >> np.arange(count) & 1).astype(np.float64)
 
 
 def _random_swaps(count: int) -> Iterator[Floats]:
     rng = np.random.default_rng(0)
-    step = max(1, CHUNK // count)
-    for first in range(0, EXCHANGES, step):
-        yield rng.integers(2, size=(min(step, EXCHANGES - first), count)).astype(np.float64)
+    for _ in range(EXCHANGES):
+        yield rng.integers(2, size=count).astype(np.float64)
