@@ -14,9 +14,8 @@ A similar hash makes a pair a candidate; `confirm` compares the images themselve
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -28,7 +27,6 @@ from rooftrace.audit.facts import MOST_IDS, Finding, SceneFacts
 from rooftrace.core.arrays import components
 from rooftrace.core.text import plural
 from rooftrace.core.types import RasterSource, Window
-from rooftrace.labels.source import SceneSet
 from rooftrace.labels.split import PARTS
 
 NO_HASH = 0
@@ -60,7 +58,8 @@ _BLOCK = 2**21
 
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.intp]
-ThumbnailReader = Callable[[int], NDArray[np.float32]]
+Thumbnails = Sequence[NDArray[np.floating] | None]
+"""Thumbnail of each image; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ def across(a: Hashes, b: Hashes, *, most_bits: int = MOST_BITS) -> Pairs:
     return _nearest(pairs)
 
 
-def likeness(one: NDArray[np.float32], other: NDArray[np.float32], symmetry: int = 0) -> float:
+def likeness(one: NDArray[np.floating], other: NDArray[np.floating], symmetry: int = 0) -> float:
     """Return the correlation of two thumbnails, -1..1, with the second in the given orientation.
 
     Args:
@@ -184,21 +183,25 @@ def likeness(one: NDArray[np.float32], other: NDArray[np.float32], symmetry: int
         other = other.T
     rows = slice(None, None, -1 if symmetry % 4 >= 2 else 1)
     cols = slice(None, None, -1 if symmetry % 2 else 1)
-    a, b = one - one.mean(), other[rows, cols] - other.mean()
+    a, b = (side.astype(np.float32) for side in (one, other[rows, cols]))
+    a, b = a - a.mean(), b - b.mean()
     return float((a * b).sum() / max(np.sqrt((a * a).sum() * (b * b).sum()), 1e-12))
 
 
-def confirm(pairs: Pairs, first: ThumbnailReader, second: ThumbnailReader | None = None) -> Pairs:
+def confirm(pairs: Pairs, first: Thumbnails, second: Thumbnails | None = None) -> Pairs:
     """Return the pairs whose images are similar, not only their hashes.
 
     Args:
         pairs: Candidate pairs.
-        first: Function that returns the thumbnail of an index in `pairs.first`.
-        second: The same for `pairs.second`; None to use `first`.
+        first: Thumbnails of the images of `pairs.first`; without one, the hashes decide.
+        second: The same of `pairs.second`; None for those of `first`.
     """
-    second = second or first
-    numbers = zip(pairs.first.tolist(), pairs.second.tolist(), pairs.symmetry.tolist())
-    alike = [likeness(first(i), second(j), turn) >= LEAST_LIKENESS for i, j, turn in numbers]
+    sides = first, first if second is None else second
+    alike = []
+    for i, j, turn in zip(pairs.first.tolist(), pairs.second.tolist(), pairs.symmetry.tolist()):
+        one, other = sides[0][i], sides[1][j]
+        is_known = one is not None and other is not None
+        alike.append(not is_known or likeness(one, other, turn) >= LEAST_LIKENESS)
     return pairs.only(np.array(alike, dtype=bool))
 
 
@@ -402,8 +405,6 @@ def duplicate_findings(
     facts_a: Sequence[SceneFacts],
     facts_b: Sequence[SceneFacts] | None = None,
     *,
-    source_a: SceneSet | None = None,
-    source_b: SceneSet | None = None,
     part_of: Mapping[str, str] | None = None,
 ) -> list[Finding]:
     """Return the findings about near-duplicates in a set, and between it and another set.
@@ -411,8 +412,6 @@ def duplicate_findings(
     Args:
         facts_a: Facts of every scene of the set.
         facts_b: Facts of every scene of the other set.
-        source_a, source_b: The sets. If given, the images of each candidate pair are read again and
-            compared; otherwise the hashes decide.
         part_of: Part of each scene id of the set, if it has parts of its own.
 
     Returns:
@@ -420,11 +419,8 @@ def duplicate_findings(
         differ) and `copies.across`. Their ids are those of the pairs, the nearest first: inside a
         set both ids of each pair, one after the other; across sets the ids of the first set.
     """
-    thumbnails_a = None if source_a is None else _thumbnails(source_a, facts_a)
-    pairs = near_duplicates(_hashes(facts_a))
-    if thumbnails_a is not None:
-        pairs = confirm(pairs, thumbnails_a)
-    pairs = _nearest_first(pairs)
+    shown = [one.thumbnail for one in facts_a]
+    pairs = _nearest_first(confirm(near_duplicates(_hashes(facts_a)), shown))
     parts = [(part_of or {}).get(one.id, "") for one in facts_a]
     order = np.array([PARTS.index(part) if part in PARTS else -1 for part in parts])
     one, other = order[pairs.first], order[pairs.second]
@@ -439,23 +435,9 @@ def duplicate_findings(
     ]  # fmt: skip
     if facts_b is not None:
         pairs = across(_hashes(facts_a), _hashes(facts_b))
-        if thumbnails_a is not None and source_b is not None:
-            pairs = confirm(pairs, thumbnails_a, _thumbnails(source_b, facts_b))
+        pairs = confirm(pairs, shown, [one.thumbnail for one in facts_b])
         found.append(_across(_nearest_first(pairs), facts_a, facts_b))
     return [finding for finding in found if finding is not None]
-
-
-def _thumbnails(
-    source: SceneSet, facts: Sequence[SceneFacts]
-) -> Callable[[int], NDArray[np.float32]]:
-    """Return a function from the number of a scene to its thumbnail, which is read once."""
-    entries = {entry.id: entry for entry in (*source.entries, *source.unlabelled)}
-
-    @cache
-    def read(number: int) -> NDArray[np.float32]:
-        return thumbnail_of(source.open_scene(entries[facts[number].id]).image)
-
-    return read
 
 
 def _hashes(facts: Sequence[SceneFacts]) -> NDArray[np.uint64]:

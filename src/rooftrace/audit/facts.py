@@ -46,7 +46,7 @@ class LabelFacts:
 
 @dataclass(frozen=True, slots=True)
 class SceneFacts:
-    """Figures of one scene, a few hundred bytes for a scene of any size.
+    """Figures of one scene, some two kilobytes for a scene of any size.
 
     Args:
         image: Name of the image, or its path if it is a file.
@@ -68,6 +68,8 @@ class SceneFacts:
         sharpness: Variance of the Laplacian of the luma over the variance of the luma; no unit,
             from 0.
         phash: 64-bit perceptual hash, see `audit.duplicates`.
+        thumbnail: (32, 32) float16 in 0..1, see `audit.duplicates.grey_thumbnail`; None without a
+            valid pixel.
         label: Figures of the label; None if there is none or it could not be read.
         image_error, label_error: Reason why the image or label could not be read, otherwise "".
         label_remedy: Remedy of `label_error`.
@@ -99,6 +101,7 @@ class SceneFacts:
     label_error: str = ""
     label_remedy: str = ""
     measured_share: float = 1.0
+    thumbnail: NDArray[np.float16] | None = field(default=None, repr=False, compare=False)
 
     def built_up(self, building_class: int) -> float | None:
         """Return the share of the building class among known valid pixels; None without any."""

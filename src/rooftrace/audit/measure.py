@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rooftrace.audit.duplicates import ThumbnailBuilder, hash_of, luma_of, phash
+from rooftrace.audit.duplicates import ThumbnailBuilder, grey_thumbnail, hash_of, luma_of
 from rooftrace.audit.facts import LabelFacts, SceneFacts
 from rooftrace.core.errors import RooftraceError
 from rooftrace.core.types import Mask, Progress, Scene, Window
@@ -39,7 +39,7 @@ class PixelSums:
         self._laplacian_px = 0
         self._laplacian_squares = 0.0
         self._thumbnail = ThumbnailBuilder(whole.shape_yx)
-        self._phash: int | None = None
+        self._small: NDArray[np.float32] | None = None
 
     def feed(self, data: NDArray[Any], valid: NDArray[np.bool_] | None, window: Window) -> None:
         """Add a part of the image.
@@ -77,7 +77,7 @@ class PixelSums:
         self._luma.feed(luma, mask, count, scale)
         self._feed_laplacian(luma, mask, scale)
         if window == self._whole:
-            self._phash = phash(luma, valid)
+            self._small = grey_thumbnail(luma, valid)
         else:
             self._thumbnail.feed(luma if valid is None else _only(luma, mask), valid, window)
 
@@ -88,6 +88,7 @@ class PixelSums:
             return figures
         colour = max(self._flat, key=lambda c: self._flat[c], default=None)
         variance = self._luma.variance
+        small = self._thumbnail.finish() if self._small is None else self._small
         return figures | {
             "flat_colour": colour,
             "flat_share": 0.0 if colour is None else self._flat[colour] / self._valid_px,
@@ -101,7 +102,8 @@ class PixelSums:
             "sharpness": self._laplacian_squares / max(self._laplacian_px, 1) / variance
             if variance > 255**-2
             else 0.0,
-            "phash": hash_of(self._thumbnail.finish()) if self._phash is None else self._phash,
+            "phash": hash_of(small),
+            "thumbnail": small.astype(np.float16),
         }
 
     def _feed_laplacian(

@@ -448,8 +448,6 @@ def run_audit(
         *duplicate_findings(
             first.facts,
             None if second is None else second.facts,
-            source_a=first.source,
-            source_b=None if second is None else second.source,
             part_of=None if own is None else own.part_of,
         ),
     ]
@@ -503,6 +501,7 @@ def _measure(source: SceneSet, before: int, total: int, progress: Progress | Non
 
 def _scene_json(facts: SceneFacts) -> dict[str, Any]:
     values = asdict(facts)
+    del values["thumbnail"]
     values["phash"] = f"{facts.phash:016x}"
     if isinstance(facts.label, LabelFacts):
         values["label"]["buildings_px"] = facts.label.buildings_px.tolist()

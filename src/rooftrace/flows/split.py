@@ -194,12 +194,8 @@ def _groups(source: SceneSet, by: SplitBy, group_pattern: str | None) -> Sequenc
 
 def first_copies(thumbnails: Sequence[NDArray[np.float16]]) -> NDArray[np.intp]:
     """Return (n,) the smallest index among the near-duplicates of each of n images."""
-
-    def small(number: int) -> NDArray[np.float32]:
-        return thumbnails[number].astype(np.float32)
-
-    hashes = np.array([hash_of(small(n)) for n in range(len(thumbnails))], dtype=np.uint64)
-    pairs = confirm(near_duplicates(hashes), small)
+    hashes = np.array([hash_of(one.astype(np.float32)) for one in thumbnails], dtype=np.uint64)
+    pairs = confirm(near_duplicates(hashes), thumbnails)
     return components(len(thumbnails), pairs.first, pairs.second)
 
 
