@@ -57,7 +57,7 @@ def test_several_answers_do_not_hide_nan(scene: Path, tiny: Path, tmp_path: Path
     options = {"tta": ("--tta", "flips"), "ensemble": ("-m", tiny, "--ensemble", "average")}[how]
     code, done = call("predict", scene, "-m", model, *options, "-o", tmp_path / "out")
     assert (code, done["error"]["type"]) == (5, "PredictError")
-    assert "answered NaN" in done["error"]["message"]
+    assert "gave NaN" in done["error"]["message"]
 
 
 def predicted(image: Path, model: Path, *options: object) -> tuple[int, str]:
