@@ -4,6 +4,8 @@ Where all images are georeferenced, their outlines decide. Otherwise the images 
 compared, also rotated or mirrored; all are taken to have one scale.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
@@ -63,48 +65,77 @@ class SharedGround:
         )
 
 
-def shared_ground(
-    parts: Mapping[str, SceneSet], *, compare_images: bool = True
-) -> SharedGround | None:
+_Match = Callable[[Ints, Ints], list[tuple[float, int, int]]]
+
+
+def shared_ground(parts: Mapping[str, SceneSet]) -> SharedGround | None:
     """Return the images that show ground of images of an earlier part; None without any.
 
     Args:
         parts: Images by the name of their part, from the first, which is trained on, to the last.
-        compare_images: Whether images are read where not all are georeferenced.
     """
-    names = [scene_id for source in parts.values() for scene_id in source.ids]
-    starts = np.cumsum([0, *map(len, parts.values())])
-    members = {part: np.arange(*ends) for part, ends in zip(parts, pairwise(starts.tolist()))}
-    outlines = [one for source in parts.values() for one in map_entries(source, _outline)]
-    known = [one for one in outlines if one is not None]
-    is_by_place = len(known) == len(names) > 0
-    if not (is_by_place or compare_images):
-        return None
-    match = _by_place(known) if is_by_place else _by_image(parts.values())
-    clauses, pairs = [], []
-    leaked: dict[str, set[int]] = {}
-    for earlier, later in combinations(parts, 2):
-        found = match(members[later], members[earlier])
-        if found:
-            shown = {number for _, number, _ in found}
-            of = f"{len(shown)} of {len(members[later])} images of {later}"
-            clauses.append(f"{of} show ground of images of {earlier}")
-            leaked.setdefault(later, set()).update(shown)
-            pairs += found
-    if not pairs:
-        return None
-    return SharedGround(
-        "; ".join(clauses),
-        tuple((names[one], names[other]) for _, one, other in sorted(pairs)),
-        " and ".join(part for part in parts if part in leaked),
-        sum(map(len, leaked.values())),
-        is_by_place,
-    )
+    starts = np.cumsum([0, *map(len, parts.values())]).tolist()
+    members = {part: np.arange(*ends) for part, ends in zip(parts, pairwise(starts))}
+    return Ground.of([*parts.values()]).shared(members)
 
 
-_Match = Callable[[Ints, Ints], list[tuple[float, int, int]]]
-"""Function (images of a part, images of an earlier part) that returns pairs with the same ground,
-each after its unlikeness."""
+@dataclass(frozen=True)
+class Ground:
+    """The ground that images show, for any division of them into parts.
+
+    Args:
+        ids: Ids of all images.
+        match: Function (numbers of some images, numbers of others) that returns pairs with the same
+            ground, each after its unlikeness.
+        is_by_place: Whether the georeference decides.
+    """
+
+    ids: tuple[str, ...]
+    match: _Match
+    is_by_place: bool
+
+    @classmethod
+    def of(cls, sources: Sequence[SceneSet], *, compare_images: bool = True) -> Ground:
+        """Look at the images of all sets.
+
+        Args:
+            compare_images: Whether images are read where not all are georeferenced; otherwise no
+                pairs are found then.
+        """
+        ids = tuple(scene_id for source in sources for scene_id in source.ids)
+        outlines = [one for source in sources for one in map_entries(source, _outline)]
+        known = [one for one in outlines if one is not None]
+        is_by_place = len(known) == len(ids) > 0
+        if is_by_place:
+            return cls(ids, _by_place(known), is_by_place)
+        return cls(ids, _by_image(sources if compare_images else ()), is_by_place)
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return the numbers of all pairs of images with the same ground."""
+        every = np.arange(len(self.ids))
+        return [(one, other) for _, one, other in self.match(every, every) if one < other]
+
+    def shared(self, members: Mapping[str, Ints]) -> SharedGround | None:
+        """Return `shared_ground` of parts, by the numbers of their images."""
+        clauses, pairs = [], []
+        leaked: dict[str, set[int]] = {}
+        for earlier, later in combinations(members, 2):
+            found = self.match(members[later], members[earlier])
+            if found:
+                shown = {number for _, number, _ in found}
+                of = f"{len(shown)} of {len(members[later])} images of {later}"
+                clauses.append(f"{of} show ground of images of {earlier}")
+                leaked.setdefault(later, set()).update(shown)
+                pairs += found
+        if not pairs:
+            return None
+        return SharedGround(
+            "; ".join(clauses),
+            tuple((self.ids[one], self.ids[other]) for _, one, other in sorted(pairs)),
+            " and ".join(part for part in members if part in leaked),
+            sum(map(len, leaked.values())),
+            self.is_by_place,
+        )
 
 
 def _by_place(outlines: Sequence[Lonlat]) -> _Match:
@@ -123,6 +154,8 @@ def _by_image(sources: Iterable[SceneSet]) -> _Match:
     scenes, _ = thin_keypoints(detected, _MOST_KEYPOINTS)
 
     def match(first: Ints, second: Ints) -> list[tuple[float, int, int]]:
+        if not scenes:
+            return []
         found = match_scenes([scenes[n] for n in first], [scenes[n] for n in second])
         return [(-one.share, int(first[one.first]), int(second[one.second])) for one in found]
 

@@ -124,7 +124,7 @@ def split(
             f"{plural(len(result.dropped), 'image')} in the gaps left out"
         )
     if result.copies:
-        say(f"{plural(result.copies, 'near-duplicate')} put into the part of the original")
+        say(f"{plural(result.copies, 'near-duplicate or overlapping image')} kept in one part")
     for note in result.notes:
         say(note)
     if not result.notes:

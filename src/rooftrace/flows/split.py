@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rooftrace.audit.duplicates import confirm, hash_of, near_duplicates, strips_of, thumbnail_of
-from rooftrace.audit.overlaps import shared_ground
+from rooftrace.audit.overlaps import Ground
 from rooftrace.core.arrays import components
 from rooftrace.core.errors import SplitError
 from rooftrace.core.text import plural
@@ -122,6 +122,10 @@ def divide_scenes(
             smallest = min((share for share in (val, test, fold_share) if share > 0), default=1.0)
             block_m = round(extents.suggest_block_m(_BLOCKS_A_PART / smallest), 3)
         units = extents.blocks(block_m)
+    ground = None if extents is not None else Ground.of([source], compare_images=duplicates)
+    if ground is not None and not ground.is_by_place:
+        smallest = min((share for share in (val, test) if share > 0), default=1.0)
+        copies = _with_overlaps(copies, ground, smallest * len(source))
     split = make_split(
         source.ids, units, val=val, test=test, by=by, seed=options.seed, built_up=built_up,
         together=copies, fold=fold,
@@ -129,8 +133,8 @@ def divide_scenes(
     if extents is not None:
         split, note = _apart(split, source, extents, gap_m)
         notes.append(note)
-    else:
-        notes.append(_shared_ground_note(split, source, duplicates))
+    if ground is not None:
+        notes.append(_shared_ground_note(split, ground))
     return split.model_copy(
         update={
             "block_m": block_m,
@@ -281,10 +285,26 @@ def _chosen(ids: Sequence[str], keep: NDArray[np.bool_]) -> tuple[str, ...]:
     return tuple(sorted(ids[index] for index in np.flatnonzero(keep).tolist()))
 
 
-def _shared_ground_note(split: Split, source: SceneSet, compare_images: bool) -> str:
+def _with_overlaps(copies: list[list[str]], ground: Ground, most: float) -> list[list[str]]:
+    """Return lists of copies, and of images that overlap, unless these are more than `most`.
+
+    A mosaic of overlapping images would be one list.
+    """
+    number = {name: n for n, name in enumerate(ground.ids)}
+    pairs = [(number[ids[0]], number[name]) for ids in copies for name in ids[1:]]
+    edges = np.array([*pairs, *ground.pairs()], int).reshape(-1, 2)
+    first = components(len(ground.ids), *edges.T)
+    lists = [np.flatnonzero(first == one).tolist() for one in np.unique(first[edges[:, 0]])]
+    if max(map(len, lists), default=0) > most:
+        return copies
+    return [[ground.ids[n] for n in one] for one in lists]
+
+
+def _shared_ground_note(split: Split, ground: Ground) -> str:
     """Return a note on ground that several parts show, in a split that is not by block."""
-    parts = {part: source.subset(ids) for part, ids in split.parts.items()}
-    shared = shared_ground(parts, compare_images=compare_images)
+    number = {name: n for n, name in enumerate(ground.ids)}
+    members = {part: np.array([number[i] for i in ids], int) for part, ids in split.parts.items()}
+    shared = ground.shared(members)
     if shared is None:
         return ""
     way = "block" if shared.is_by_place else "group, or by block if they are georeferenced"

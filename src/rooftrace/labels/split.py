@@ -92,7 +92,9 @@ class SplitOptions(Options):
               description="Minimum distance of parts in metres; default: half an image, or 0 if "
               "this leaves out a quarter of the images."),
     ] = None  # fmt: skip
-    duplicates: Annotated[bool, Field(description="Keep near-duplicates in one part.")] = True
+    duplicates: Annotated[
+        bool, Field(description="Keep near-duplicates and overlaps in one part.")
+    ] = True
     stratify: Annotated[bool, Field(description="Give parts similar built-up shares.")] = True
 
     @model_validator(mode="after")
@@ -134,7 +136,8 @@ class Split(Config):
         block_m: Side of the blocks in metres.
         gap_m: Minimum distance between two parts in metres.
         built_up: Mean share of the building class over the images of each part.
-        copies: Number of images that are near-duplicates of another image in the same part.
+        copies: Number of images that are near-duplicates of another image in the same part, or
+            overlap one.
         notes: Facts that the user should know.
     """
 

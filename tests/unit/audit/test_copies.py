@@ -132,3 +132,16 @@ def test_overlapping_images_of_two_parts_are_a_finding(tmp_path: Path) -> None:
     split = run_split(data, tmp_path / "made.json", SplitOptions(val=0.4, test=0.3))
     (note,) = [one for one in split.notes if "so scores will be too high" in one]
     assert note.endswith("Divide with --by group, or by block if they are georeferenced.")
+
+
+def test_a_split_keeps_overlapping_images_in_one_part(tmp_path: Path) -> None:
+    town = np.moveaxis(generate_scene(3, (384, 640)).image, 0, -1)
+    pictures = {f"t{n}": tile for n, tile in enumerate(tiles())}
+    pictures |= {"a": town[:256, :256], "b": np.rot90(town[90:346, 130:386])}
+    written(tmp_path / "data", pictures)
+    data = SourceConfig(path=str(tmp_path / "data"))
+    for seed in range(3):
+        split = run_split(data, tmp_path / "s.json", SplitOptions(val=0.3, test=0.3, seed=seed))
+        assert split.part_of["a"] == split.part_of["b"]
+        assert split.copies == 1
+        assert not any("show ground" in note for note in split.notes)
