@@ -13,7 +13,6 @@ A similar hash makes a pair a candidate; `confirm` compares the images themselve
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
@@ -27,7 +26,6 @@ from rooftrace.audit.facts import MOST_IDS, Finding, SceneFacts
 from rooftrace.core.arrays import components
 from rooftrace.core.text import plural
 from rooftrace.core.types import RasterSource, Window
-from rooftrace.labels.split import PARTS
 
 NO_HASH = 0
 """Hash of an image without detail; it is similar to no other hash."""
@@ -415,27 +413,22 @@ def duplicate_findings(
         part_of: Part of each scene id of the set, if it has parts of its own.
 
     Returns:
-        `copies.parts` (copies in two parts), `copies.inside`, `copies.labels` (copies whose labels
+        `copies.inside` (copies that are not in two parts), `copies.labels` (copies whose labels
         differ) and `copies.across`. Their ids are those of the pairs, the nearest first: inside a
         set both ids of each pair, one after the other; across sets the ids of the first set.
     """
-    shown = [one.thumbnail for one in facts_a]
-    pairs = _nearest_first(confirm(near_duplicates(_hashes(facts_a)), shown))
-    parts = [(part_of or {}).get(one.id, "") for one in facts_a]
-    order = np.array([PARTS.index(part) if part in PARTS else -1 for part in parts])
-    one, other = order[pairs.first], order[pairs.second]
+    pairs = find_copies(facts_a)
+    parts = np.array([(part_of or {}).get(one.id, "") for one in facts_a], np.object_)
+    one, other = parts[pairs.first], parts[pairs.second]
     # Images of no part are not used, or are divided.
-    is_inside = (one == other) | (one < 0) | (other < 0)
-    inside = _inside(pairs.only(is_inside), facts_a)
+    inside = _inside(pairs.only((one == other) | (one == "") | (other == "")), facts_a)
     if part_of is not None and inside is not None:
         remedy = "Remove the copies, unless they are meant as augmentation."
         inside = replace(inside, severity="note", remedy=remedy)
-    found = [
-        _between_parts(pairs.only(~is_inside), facts_a, order), inside, _labels(pairs, facts_a)
-    ]  # fmt: skip
+    found = [inside, _labels(pairs, facts_a)]
     if facts_b is not None:
         pairs = across(_hashes(facts_a), _hashes(facts_b))
-        pairs = confirm(pairs, shown, [one.thumbnail for one in facts_b])
+        pairs = confirm(pairs, *([f.thumbnail for f in facts] for facts in (facts_a, facts_b)))
         found.append(_across(_nearest_first(pairs), facts_a, facts_b))
     return [finding for finding in found if finding is not None]
 
@@ -444,33 +437,10 @@ def _hashes(facts: Sequence[SceneFacts]) -> NDArray[np.uint64]:
     return np.array([one.phash for one in facts], dtype=np.uint64)
 
 
-def _between_parts(
-    pairs: Pairs, facts: Sequence[SceneFacts], order: NDArray[np.intp]
-) -> Finding | None:
-    """Find images of one part that are copies of an image of an earlier part.
-
-    `order` is the index into `PARTS` of the part of each image; -1 for none.
-    """
-    copies: dict[tuple[int, int], set[int]] = defaultdict(set)
-    for one, other in zip(pairs.first.tolist(), pairs.second.tolist()):
-        earlier, later = sorted((one, other), key=lambda number: order[number])
-        copies[order[later], order[earlier]].add(later)
-    clauses = [
-        f"{len(numbers)} of {np.count_nonzero(order == later)} images of {PARTS[later]} are "
-        f"near-duplicates of images of {PARTS[earlier]}"
-        for (later, earlier), numbers in sorted(copies.items())
-    ]
-    tested = " and ".join(PARTS[part] for part in sorted({later for later, _ in copies}))
-    return _finding(
-        "copies.parts",
-        pairs,
-        (facts, facts),
-        title="; ".join(clauses),
-        detail=f"{_how(pairs)} The scores on {tested} are too good.",
-        remedy=f"Remove the copies from {tested}, or divide all images again: rooftrace split "
-        "DATA -o split.json, then --split split.json.",
-        count=sum(map(len, copies.values())),
-    )
+def find_copies(facts: Sequence[SceneFacts]) -> Pairs:
+    """Return the pairs of near-duplicates of a set, the nearest first."""
+    pairs = confirm(near_duplicates(_hashes(facts)), [one.thumbnail for one in facts])
+    return _nearest_first(pairs)
 
 
 def _inside(pairs: Pairs, facts: Sequence[SceneFacts]) -> Finding | None:

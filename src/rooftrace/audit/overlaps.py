@@ -68,15 +68,18 @@ class SharedGround:
 _Match = Callable[[Ints, Ints], list[tuple[float, int, int]]]
 
 
-def shared_ground(parts: Mapping[str, SceneSet]) -> SharedGround | None:
+def shared_ground(
+    parts: Mapping[str, SceneSet], copies: Sequence[tuple[str, str]] = ()
+) -> SharedGround | None:
     """Return the images that show ground of images of an earlier part; None without any.
 
     Args:
         parts: Images by the name of their part, from the first, which is trained on, to the last.
+        copies: Ids of pairs of near-duplicates, which count, too.
     """
     starts = np.cumsum([0, *map(len, parts.values())]).tolist()
     members = {part: np.arange(*ends) for part, ends in zip(parts, pairwise(starts))}
-    return Ground.of([*parts.values()]).shared(members)
+    return Ground.of([*parts.values()]).shared(members, copies)
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,24 @@ class Ground:
         every = np.arange(len(self.ids))
         return [(one, other) for _, one, other in self.match(every, every) if one < other]
 
-    def shared(self, members: Mapping[str, Ints]) -> SharedGround | None:
+    def shared(
+        self, members: Mapping[str, Ints], copies: Sequence[tuple[str, str]] = ()
+    ) -> SharedGround | None:
         """Return `shared_ground` of parts, by the numbers of their images."""
+        number = {scene_id: n for n, scene_id in enumerate(self.ids)}
+        either = [(number.get(one, -1), number.get(other, -1)) for one, other in copies]
+        either += [(other, one) for one, other in either]
         clauses, pairs = [], []
         leaked: dict[str, set[int]] = {}
         for earlier, later in combinations(members, 2):
             found = self.match(members[later], members[earlier])
+            known = {(one, other) for _, one, other in found}
+            ours, theirs = set(members[later].tolist()), set(members[earlier].tolist())
+            found += [
+                (0.0, one, other)
+                for one, other in either
+                if one in ours and other in theirs and (one, other) not in known
+            ]
             if found:
                 shown = {number for _, number, _ in found}
                 of = f"{len(shown)} of {len(members[later])} images of {later}"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rooftrace.audit.checks import findings_of, worst_first
-from rooftrace.audit.duplicates import duplicate_findings
+from rooftrace.audit.duplicates import duplicate_findings, find_copies
 from rooftrace.audit.facts import (
     MOST_IDS,
     Finding,
@@ -451,15 +451,18 @@ def run_audit(
             part_of=None if own is None else own.part_of,
         ),
     ]
-    copies = {finding.key: finding.count for finding in found}
-    listed = {} if own is None else own.parts
-    ordered = [part for part in dict.fromkeys((*PARTS, *listed)) if part in listed]
-    parts = {part: source.subset(listed[part]) for part in ordered}
-    sets = {} if second is None else {"this set": first.source, "the other set": second.source}
-    for key, some in (("parts", parts), ("across", sets)):
-        shared = shared_ground(some)
-        if shared is not None and shared.count > copies.get(f"copies.{key}", 0):
-            found.append(shared.finding(f"leakage.{'overlap' if key == 'parts' else key}"))
+    if own is not None:
+        ordered = [part for part in dict.fromkeys((*PARTS, *own.parts)) if part in own.parts]
+        parts = {part: source.subset(own.parts[part]) for part in ordered}
+        pairs, ids = find_copies(first.facts), [one.id for one in first.facts]
+        copies = [(ids[i], ids[j]) for i, j in zip(pairs.first.tolist(), pairs.second.tolist())]
+        if (shared := shared_ground(parts, copies)) is not None:
+            found.append(shared.finding("leakage.overlap"))
+    if second is not None:
+        shared = shared_ground({"this set": first.source, "the other set": second.source})
+        known = {finding.key: finding.count for finding in found}.get("copies.across", 0)
+        if shared is not None and shared.count > known:
+            found.append(shared.finding("leakage.across"))
     comparison = None
     if second is not None:
         # Of the other set they are notes, because nothing is trained on it.

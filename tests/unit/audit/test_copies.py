@@ -18,7 +18,7 @@ from rooftrace.flows.split import run_split
 from rooftrace.labels.config import SourceConfig
 from rooftrace.labels.kinds import open_source
 from rooftrace.labels.source import SceneSet
-from rooftrace.labels.split import SplitOptions, own_split
+from rooftrace.labels.split import SplitOptions
 from town import generate_scene
 
 
@@ -90,17 +90,20 @@ def test_copies_whose_labels_differ(built: int | None, differ: bool) -> None:
     assert all(finding.ids == ("a", "b") for finding in found)
 
 
-def test_copies_in_two_parts_of_the_data_are_a_finding_of_their_own() -> None:
-    names = ("train/a", "train/b", "valid/a2", "valid/c", "train/b2")
-    a, b, c = np.random.default_rng(0).integers(2**62, size=3).tolist()
-    hashes = dict(zip(names, (a, b, a, c, b)))
-    own = own_split(hashes)
-    parts, inside = duplicate_findings(
-        [facts(name, value) for name, value in hashes.items()], part_of=own.part_of
-    )
-    assert parts.title == "1 of 2 images of val are near-duplicates of images of train"
-    assert [(one.key, one.severity, one.ids) for one in (parts, inside)] == [
-        ("copies.parts", "warning", ("train/a", "valid/a2")),
+def test_copies_in_two_parts_of_the_data_are_ground_of_both(tmp_path: Path) -> None:
+    a, b, c = tiles()[:3]
+    good, coded = cv2.imencode(".jpg", a, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    assert good
+    parts = {"train": {"a": a, "b": b, "b2": np.rot90(b)},
+             "valid": {"a2": cv2.imdecode(coded, cv2.IMREAD_COLOR), "c": c}}  # fmt: skip
+    for part, pictures in parts.items():
+        written(tmp_path / part / "images", pictures)
+        written(tmp_path / part / "masks", {n: one[..., 0] // 200 for n, one in pictures.items()})
+    findings = run_audit(open_source(SourceConfig(path=str(tmp_path)))).findings
+    shared, inside = [one for one in findings if one.key.startswith(("leakage", "copies"))]
+    assert shared.title == "1 of 2 images of val show ground of images of train"
+    assert [(one.key, one.severity, one.ids) for one in (shared, inside)] == [
+        ("leakage.overlap", "warning", ("valid/a2", "train/a")),
         ("copies.inside", "note", ("train/b", "train/b2")),
     ]
 
