@@ -7,8 +7,6 @@ Between the two limits the model is not sure. A different threshold, a shift by 
 resolution of the image are then no change.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack

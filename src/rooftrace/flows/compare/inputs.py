@@ -1,7 +1,5 @@
 """Inputs of `rooftrace compare`: layers of buildings in any form, and the area that was seen."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence

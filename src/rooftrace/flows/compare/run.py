@@ -1,13 +1,11 @@
 """`rooftrace compare`: what is new, gone or changed between two layers of buildings."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import shapely
@@ -108,7 +106,7 @@ class MapAgreement:
     only_found: int
 
     @classmethod
-    def of(cls, compared: LayerComparison) -> MapAgreement:
+    def of(cls, compared: LayerComparison) -> Self:
         """Count the buildings of two layers whose old one is the map."""
         found, mapped = (
             side.status[side.status != OUTSIDE] for side in (compared.new, compared.old)

@@ -1,11 +1,9 @@
 """Buildings and observed ground of the images that `rooftrace density` measures, on one plane."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import shapely
@@ -84,7 +82,7 @@ class SeenGround:
         """Rectangle around all buildings."""
         return shapely.box(*shapely.total_bounds(self.buildings))
 
-    def on(self, plane: CRS) -> SeenGround:
+    def on(self, plane: CRS) -> Self:
         """Return the same ground on another plane."""
 
         def moved(polygons: Polygons | None) -> Polygons | None:
@@ -95,13 +93,13 @@ class SeenGround:
             built=moved(self.built), observed=moved(self.observed),
         )  # fmt: skip
 
-    def only(self, chosen: BoolArray) -> SeenGround:
+    def only(self, chosen: BoolArray) -> Self:
         """Return the same ground with the buildings that are chosen, (n,) bool, alone."""
         numbers = {name: values[chosen] for name, values in self.numbers.items()}
         counted = None if self.counted is None else self.counted[chosen]
         return replace(self, buildings=self.buildings[chosen], counted=counted, numbers=numbers)
 
-    def without(self, earlier: shapely.Geometry) -> SeenGround:
+    def without(self, earlier: shapely.Geometry) -> Self:
         """Return the ground that no earlier image shows, with the same buildings."""
 
         def cut(polygons: Polygons | None) -> Polygons:

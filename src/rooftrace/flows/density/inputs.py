@@ -1,11 +1,9 @@
 """Inputs of `rooftrace density`: a mask, polygons of buildings, or both."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import shapely
@@ -79,7 +77,7 @@ class MaskFile:
     outlines: Polygons | None = None
 
     @classmethod
-    def of(cls, path: Path, building: str | None = None) -> MaskFile:
+    def of(cls, path: Path, building: str | None = None) -> Self:
         """Open the mask of a file, see `open_mask`.
 
         Args:

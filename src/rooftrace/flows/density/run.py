@@ -3,8 +3,6 @@
 Whole images are measured by `flows.density.images`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path

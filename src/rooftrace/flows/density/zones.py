@@ -1,11 +1,9 @@
 """Zones of `rooftrace density`: read from a file, placed on the ground, written with figures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import shapely
@@ -39,7 +37,7 @@ class Zones:
     notes: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: Path, layer_name: str | None) -> Zones:
+    def read(cls, path: Path, layer_name: str | None) -> Self:
         """Read the zones of a file.
 
         Raises:
