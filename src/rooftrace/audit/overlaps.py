@@ -27,9 +27,9 @@ from rooftrace.labels.scene_extents import Lonlat, SceneExtents, outline_of
 from rooftrace.labels.source import SceneEntry, SceneSet, map_entries
 
 _KEYPOINTS, _PER_IMAGE = 50_000, 25
-"""Number of keypoints that are kept, and the least mean number of an image: of 40 pairs of real tiles
-that share half of a tile, 35 are found with 25, 27 with 10, and 38 with all. 100,000 are compared
-in 16 s."""
+"""Number of keypoints that are kept, and the least mean number of an image: of 40 pairs of real
+tiles that share half of a tile, 35 are found with 25, 27 with 10, and 38 with all. 100,000 are
+compared in 16 s."""
 
 _MOST_IMAGES = 10_000
 """Maximum number of images that are compared; the time grows with its square."""
