@@ -349,7 +349,8 @@ def show_run(report: RunReport, out: Path, *, as_json: bool) -> None:
     if answered(report, as_json=as_json):
         return
     for output in report.outputs[:_MAX_IMAGES]:
-        figures = figures_text(output.classes, output.buildings, output.built_up_share)
+        names = [one.name for one in output.classes]
+        figures = figures_text(names, output.buildings, output.built_up_share)
         say(f"{output.input}: {figures}, {output.pixels / 1e6:.2f} Mpx in {output.seconds:.2f} s")
         if len(output.classes) > 2:
             present = sorted((c for c in output.classes if c.pixels), key=lambda c: -c.share)

@@ -22,7 +22,6 @@ from PIL import Image, ImageDraw
 from rooftrace.core.errors import GeoreferenceError
 from rooftrace.core.report import Report
 from rooftrace.core.system import peak_rss_mb
-from rooftrace.core.text import plural
 from rooftrace.core.types import Progress
 from rooftrace.io.files import check_outputs, replacing
 from rooftrace.io.georeferenced import ArraySource
@@ -31,6 +30,7 @@ from rooftrace.io.video import VideoFrame, VideoReader, check_video_name, is_cam
 from rooftrace.predict.block import Block
 from rooftrace.predict.model_set import ModelSet, read_models
 from rooftrace.predict.options import VideoOptions
+from rooftrace.predict.outputs import figures_text
 from rooftrace.predict.pipeline import run_many
 from rooftrace.predict.plan import ScenePlan, plan_scene, prepared, threshold_for
 from rooftrace.predict.predictor import Predictor
@@ -339,7 +339,8 @@ class FrameTracer:
             self._carried = mask, buildings, float(np.count_nonzero(mask) / mask.size)
         mask, buildings, share = self._carried
         _draw_buildings(picture.rgb, mask, self._fill)
-        draw_caption(picture.rgb, buildings, share)
+        classes = self._plan.spec.classes
+        draw_caption(picture.rgb, figures_text(classes, buildings, share, " · "))
         return TracedFrame(picture, buildings, share, smoothed, output is None)
 
 
@@ -385,9 +386,8 @@ def _draw_buildings(
     cv2.polylines(rgb, rings, True, _OUTLINE, thickness, cv2.LINE_AA)
 
 
-def draw_caption(rgb: NDArray[np.uint8], buildings: int, share: float) -> None:
-    """Write the figures on a dark plate in the upper left corner, if the frame has room for it."""
-    text = f"{plural(buildings, 'building')} · {share:.1%} built up"
+def draw_caption(rgb: NDArray[np.uint8], text: str) -> None:
+    """Write figures on a dark plate in the upper left corner, if the frame has room for it."""
     size_px = round(rgb.shape[0] * _TEXT_SHARE)
     size_px = min(max(size_px, _SMALLEST_TEXT_PX), _LARGEST_TEXT_PX)
     while True:

@@ -255,7 +255,7 @@ class SceneOutputs(ExitStack):
         building = classes[plan.spec.building_class]
         picture, credit = None, plan.provenance.credit()
         if self._preview is not None:
-            caption = figures_text(classes, building.polygons, building.share, " · ")
+            caption = figures_text(plan.spec.classes, building.polygons, building.share, " · ")
             picture = self._preview.draw([one.share for one in classes], caption, gsd_m, credit)
         density = None if self._density is None else self._density.finish()
         seconds = time.perf_counter() - self._started
@@ -406,10 +406,14 @@ class ClassFigures:
 
 
 def figures_text(
-    classes: Sequence[ClassFigures], count: int | None, share: float, between: str = ", "
+    classes: Sequence[str], count: int | None, share: float, between: str = ", "
 ) -> str:
-    """Return the figures of an image for people, such as `3 buildings, 12.0% built up`."""
-    name = classes[1].name if len(classes) == 2 else BUILDING_NAMES[0]
+    """Return the figures of an image for people, such as `3 buildings, 12.0% built up`.
+
+    Args:
+        classes: Names of the classes; of two, the second one is what is counted.
+    """
+    name = classes[1] if len(classes) == 2 else BUILDING_NAMES[0]
     known = name.casefold() in BUILDING_NAMES
     counted = () if count is None else (plural(count, "building" if known else f"{name} polygon"),)
     return between.join((*counted, f"{share:.1%} {'built up' if known else name}"))
@@ -578,9 +582,10 @@ class Prediction:
         summary, (rows, cols) = self.summary, self.mask.shape
         scale = "" if summary.gsd_m is None else f", {plain_number(summary.gsd_m)} m per pixel"
         notes = f"; {plural(len(summary.notes), 'note')} in summary.notes" if summary.notes else ""
+        names = [one.name for one in summary.classes]
         return (
             f"<Prediction of {self.name!r}: "
-            f"{figures_text(summary.classes, summary.buildings, summary.built_up_share)}, "
+            f"{figures_text(names, summary.buildings, summary.built_up_share)}, "
             f"{rows} × {cols} px{scale}{notes}>"
         )
 

@@ -2,7 +2,9 @@
 
 import csv
 import errno
+import re
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,19 @@ def test_every_frame_is_counted_and_drawn_on(
         drawn = (frame[..., 0] > 180) & (frame[..., 2] < 90)
         truth = town(number)[..., 0] > 127
         assert (drawn & truth).sum() / (drawn | truth).sum() > 0.9
+
+
+def test_what_is_counted_has_the_name_of_its_class(
+    source: Path, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(flow, "draw_caption", lambda _, text: said.append(text))
+    run(source, predictor, tmp_path)
+    assert re.fullmatch(r"3 buildings · \d+\.\d% built up", said[0])
+    bundle = tiny_bundle()
+    spec = bundle.spec.model_copy(update={"classes": ("ground", "panel")})
+    run(source, Predictor(replace(bundle, spec=spec), PointwiseEngine()), tmp_path)
+    assert re.fullmatch(r"3 panel polygons · \d+\.\d% panel", said[25])
 
 
 def test_a_frame_is_what_predict_makes_of_it(
