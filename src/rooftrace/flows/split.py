@@ -109,11 +109,11 @@ def divide_scenes(
     outlines: Sequence[Lonlat | None] = ()
     built_up: dict[str, float] = {}
     copies: list[list[str]] = []
+    thumbnails: Sequence[NDArray[np.float16]] = ()
     if stratify or duplicates or by == "block":
         summarize = partial(_summarize, labels=stratify, pixels=duplicates)
         outlines, shares, thumbnails = zip(*map_entries(source, summarize, progress=progress))
         built_up = {name: one for name, one in zip(source.ids, shares) if one is not None}
-        copies = _copies(source.ids, thumbnails) if duplicates else []
     extents = None
     if by == "block":
         extents = _extents(outlines, source)
@@ -123,9 +123,10 @@ def divide_scenes(
             block_m = round(extents.suggest_block_m(_BLOCKS_A_PART / smallest), 3)
         units = extents.blocks(block_m)
     ground = None if extents is not None else Ground.of([source], compare_images=duplicates)
-    if ground is not None and not ground.is_by_place:
+    if duplicates:
+        overlaps = [] if ground is None or ground.is_by_place else ground.pairs()
         smallest = min((share for share in (val, test) if share > 0), default=1.0)
-        copies = _with_overlaps(copies, ground, smallest * len(source))
+        copies = _kept_together(source.ids, thumbnails, overlaps, smallest * len(source))
     split = make_split(
         source.ids, units, val=val, test=test, by=by, seed=options.seed, built_up=built_up,
         together=copies, fold=fold,
@@ -203,17 +204,26 @@ def first_copies(thumbnails: Sequence[NDArray[np.float16]]) -> NDArray[np.intp]:
     return components(len(thumbnails), pairs.first, pairs.second)
 
 
-def _copies(ids: Sequence[str], thumbnails: Sequence[NDArray[np.float16]]) -> list[list[str]]:
+def _kept_together(
+    ids: Sequence[str],
+    thumbnails: Sequence[NDArray[np.float16]],
+    overlaps: Sequence[tuple[int, int]],
+    most: float,
+) -> list[list[str]]:
     """Return lists of ids, each of near-duplicates of one another, or of Roboflow's augmentations
-    of one image, which are alike in their names alone.
+    of one image, which are alike in their names alone, or of images that overlap.
+
+    Overlaps do not count if a list would have more than `most` images, as that of a mosaic.
     """
-    near = first_copies(thumbnails).tolist()
     named: dict[str, int] = {}
-    near += [named.setdefault(_AUGMENTED.sub("", name), n) for n, name in enumerate(ids)]
-    first = components(len(ids), np.tile(np.arange(len(ids)), 2), np.array(near))
-    lists: dict[int, list[str]] = {}
-    for name, number in zip(ids, first.tolist(), strict=True):
-        lists.setdefault(number, []).append(name)
+    augmented = [named.setdefault(_AUGMENTED.sub("", name), n) for n, name in enumerate(ids)]
+    copies = [*enumerate(first_copies(thumbnails).tolist()), *enumerate(augmented)]
+    for pairs in ([*copies, *overlaps], copies):
+        lists: dict[int, list[str]] = {}
+        for name, first in zip(ids, components(len(ids), *np.array(pairs).T).tolist()):
+            lists.setdefault(first, []).append(name)
+        if max(map(len, lists.values())) <= most:
+            break
     return [some for some in lists.values() if len(some) > 1]
 
 
@@ -283,21 +293,6 @@ def _emptied(split: Split, kept: Split) -> str | None:
 
 def _chosen(ids: Sequence[str], keep: NDArray[np.bool_]) -> tuple[str, ...]:
     return tuple(sorted(ids[index] for index in np.flatnonzero(keep).tolist()))
-
-
-def _with_overlaps(copies: list[list[str]], ground: Ground, most: float) -> list[list[str]]:
-    """Return lists of copies, and of images that overlap, unless these are more than `most`.
-
-    A mosaic of overlapping images would be one list.
-    """
-    number = {name: n for n, name in enumerate(ground.ids)}
-    pairs = [(number[ids[0]], number[name]) for ids in copies for name in ids[1:]]
-    edges = np.array([*pairs, *ground.pairs()], int).reshape(-1, 2)
-    first = components(len(ground.ids), *edges.T)
-    lists = [np.flatnonzero(first == one).tolist() for one in np.unique(first[edges[:, 0]])]
-    if max(map(len, lists), default=0) > most:
-        return copies
-    return [[ground.ids[n] for n in one] for one in lists]
 
 
 def _shared_ground_note(split: Split, ground: Ground) -> str:

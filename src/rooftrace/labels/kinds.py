@@ -201,13 +201,6 @@ def _with_card(config: SourceConfig, base: Path) -> tuple[SourceConfig, Path]:
             given[key] = str(expand_path(text, base, key=key).absolute())
     if not read.name and not config.name:
         given["name"] = card.resolve().parent.name if card.name == CARD else card.stem
-    # The card of the folder that this card describes would be found again.
-    inner = expand_path(read.path, card.parent, key="path")
-    if inner.is_dir() and (inner / CARD).is_file() and inner.resolve() != card.parent.resolve():
-        raise ConfigError(
-            f"{card} names {inner}, which has its own {CARD}.",
-            remedy="Name that folder instead, or remove one of the two files.",
-        )
     both = {**read.model_dump(exclude_unset=True), **given}
     return parse_config(both, SourceConfig, source=str(card)), card.parent
 
