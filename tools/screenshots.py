@@ -289,12 +289,6 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
         page.wait_for_selector(".rt-stage[data-state=ready]")
         page.wait_for_timeout(1500)
 
-    def dropped(page: Page) -> None:
-        page.wait_for_selector("#rt-example")
-        page.set_input_files("#rt-file", work / "street.tif")
-        page.wait_for_selector(".rt-stage[data-state=ready]")
-        page.wait_for_timeout(1500)
-
     def camera(page: Page) -> None:
         page.wait_for_function("() => document.getElementById('picture').naturalWidth")
         page.wait_for_timeout(1500)
@@ -303,8 +297,6 @@ def shots(work: Path, reports: dict[str, Path]) -> list[Shot]:
         Shot("home", "", pictured),
         Shot("home_empty", "", empty(shown("#examples img"))),
         Shot("home_result", "", looked, whole=False),
-        Shot("demo", "demo", shown("#rt-example")),
-        Shot("demo_result", "demo", dropped),
         Shot("map_empty", "map", empty(shown("#empty:not([hidden])")), whole=False),
         Shot("map", "map#town/town", drawn, whole=False),
         Shot("map_building", "map#town/town", building, whole=False),
