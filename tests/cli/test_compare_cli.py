@@ -344,21 +344,24 @@ def test_a_building_is_gone_only_where_the_imagery_shows_ground(
 
 def test_buildings_that_others_cover_are_seen_in_any_order(tmp_path: Path) -> None:
     image = np.full((200, 200), 90, np.uint8)
+    # A roof as bright as nodata.
+    image[40:50, 40:50] = 255
     scene = write_geotiff(
-        tmp_path / "scene.tif", image, crs=f"EPSG:{UTM}",
+        tmp_path / "scene.tif", image, crs=f"EPSG:{UTM}", nodata=255,
         transform=Affine(1, 0, EAST, 0, -1, NORTH + 200),
     )  # fmt: skip
     same = box(EAST + 20, NORTH + 20, EAST + 30, NORTH + 30)
+    roof = box(EAST + 40, NORTH + 150, EAST + 50, NORTH + 160)
     new = write(tmp_path / "new.gpkg", [same])
     part = box(EAST + 105, NORTH + 105, EAST + 110, NORTH + 110)
     whole = box(EAST + 100, NORTH + 100, EAST + 120, NORTH + 120)
     # Both lie in one pixel.
     sheds = [box(EAST + x, NORTH + 50.1, EAST + x + 0.4, NORTH + 50.5) for x in (60.1, 60.55)]
     for name, gone in (("a", [part, whole]), ("b", [whole, part]), ("c", sheds)):
-        old = write(tmp_path / f"{name}.gpkg", [same, *gone])
+        old = write(tmp_path / f"{name}.gpkg", [same, *gone, roof])
         _, answer = call("compare", new, old, "-o", tmp_path / name, "--imagery", scene)
         found = counts(answer, "old")
-        assert (found["gone"], found.get("outside", 0)) == (2, 0), name
+        assert (found["gone"], found["outside"]) == (2, 1), name
 
 
 @pytest.mark.parametrize("keep", ["old", "new", "both"])

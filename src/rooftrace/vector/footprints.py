@@ -176,10 +176,14 @@ _TOLERANCE_PX = 0.5
 
 
 class ValidOutline:
-    """The outline of the valid data, from blocks of a class mask that partition a scene."""
+    """The outline of the valid data, from blocks of a class mask that partition a scene.
 
-    def __init__(self, grid: GeoGrid) -> None:
-        self._grid = grid
+    Args:
+        least_hole_px: Pixels of the smallest hole that is part of it.
+    """
+
+    def __init__(self, grid: GeoGrid, least_hole_px: int = _MIN_HOLE_PX) -> None:
+        self._grid, self._least_hole_px = grid, least_hole_px
         self._polygonizer = BlockPolygonizer(grid.shape, _MIN_VALID_PX)
 
     def feed(self, window: Window, mask: NDArray[np.uint8]) -> None:
@@ -193,7 +197,7 @@ class ValidOutline:
             # Specks of nodata take long to trace.
             _, numbers, boxes, _ = cv2.connectedComponentsWithStats((~valid).view(np.uint8))
             left, top, width, height, area_px = boxes.T
-            is_speck = (area_px < _MIN_HOLE_PX) & (left > 0) & (top > 0)
+            is_speck = (area_px < self._least_hole_px) & (left > 0) & (top > 0)
             is_speck &= (left + width < window.width) & (top + height < window.height)
             valid |= is_speck[numbers]
         scene = Window.whole(self._grid.shape)
@@ -235,7 +239,7 @@ class ValidOutline:
             return shapely.MultiPolygon()
         rings, owner = shapely.get_rings(found, return_index=True)
         is_outer = np.diff(owner, prepend=-1) > 0
-        kept = is_outer | (shapely.area(shapely.polygons(rings)) >= _MIN_HOLE_PX)
+        kept = is_outer | (shapely.area(shapely.polygons(rings)) >= self._least_hole_px)
         filled = [
             shapely.Polygon(outer, rings[kept & ~is_outer & (owner == index)])
             for index, outer in enumerate(rings[is_outer])

@@ -346,6 +346,8 @@ shows; and minimum and maximum number of pixels of the overview."""
 
 _READ_PX = 2048
 _MOST_CORNERS = 256
+_LEAST_HOLE_PX = 64
+"""Minimum number of pixels of nodata that can hide a building, such as a white roof."""
 
 
 def shown_ground(
@@ -374,7 +376,7 @@ def shown_ground(
         if raster is not None:
             rows, cols = raster.valid.shape
             grid = grid.resampled((rows, cols), (whole.height / rows, whole.width / cols))
-        outline = ValidOutline(grid)
+        outline = ValidOutline(grid, _LEAST_HOLE_PX)
         blocks = [*Window.whole(grid.shape).blocks(_READ_PX, _READ_PX)]
         damage: list[DataError] = []
         for at, window in enumerate(blocks, 1):
