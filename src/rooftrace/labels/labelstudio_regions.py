@@ -15,7 +15,6 @@ which Label Studio's editor writes: https://github.com/thi-ng/umbrella/tree/deve
 The mask is the alpha channel; the editor writes the same value into all four channels.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely import affinity
 
 from rooftrace.core.arrays import finite_array
 from rooftrace.core.errors import LabelError
@@ -51,17 +51,14 @@ class OutlineShape:
 
     def outline(self, shape_yx: tuple[int, int]) -> shapely.Polygon:
         """Return the outline in pixels of an image of `shape_yx`."""
-        scale = np.array((shape_yx[1], shape_yx[0])) / 100
-        if self.points is not None:
-            ring = np.array(self.points) * scale
+        across, down = shape_yx[1] / 100, shape_yx[0] / 100
+        x, y = self.origin[0] * across, self.origin[1] * down
+        if self.points is None:
+            drawn = ellipse(x, y, self.radii[0] * across, self.radii[1] * down)
         else:
-            radii = (np.array(self.radii) * scale).tolist()
-            ring = shapely.get_coordinates(ellipse(0, 0, *radii))[:-1]
+            drawn = shapely.Polygon(np.array(self.points) * (across, down) + (x, y))
         # y points down, so positive angles are clockwise.
-        angle = math.radians(self.rotation_deg)
-        cos, sin = math.cos(angle), math.sin(angle)
-        ring = ring @ np.array([[cos, sin], [-sin, cos]])
-        return shapely.Polygon(np.array(self.origin) * scale + ring)
+        return affinity.rotate(drawn, self.rotation_deg, origin=(x, y))
 
 
 @dataclass(frozen=True, slots=True)
