@@ -7,7 +7,6 @@ Between the two limits the model is not sure. A different threshold, a shift by 
 resolution of the image are then no change.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -79,6 +78,9 @@ gone."""
 
 _AROUND_PX = 2
 """Distance in pixels up to which places count as the same."""
+
+_TOGETHER_PX = 256
+"""Side of the squares of ground whose buildings are looked up together, in pixels."""
 
 _MIN_PIXEL_M = 0.3
 """Minimum side in metres of the pixels in which two dates are compared: models see no more detail,
@@ -252,10 +254,10 @@ def keep_certain_changes(
             if offset is not None:
                 shift = sign * offset.at(packed.centre)
             for index in in_steps(np.flatnonzero(~np.isin(status.status, (SAME, OUTSIDE))), _CHUNK):
-                share[index] = [
-                    _sure_share(outline, own, there, dates, plane, pixel_m, shift[number])
-                    for number, outline in zip(index, packed.unpack(index))
-                ]
+                outlines, view = packed.unpack(index), (own, there, dates, plane, pixel_m)
+                for near in _neighbours(outlines, pixel_m):
+                    at = index[near]
+                    share[at] = _sure_shares(outlines[near], *view, shift[at].mean(axis=0))
             shares.append(share)
     unsure = [0, 0]
     # One that replaces another one is as sure as that.
@@ -299,26 +301,35 @@ def _with_partners(sides: tuple[SideStatus, SideStatus], shares: Sequence[Floats
     return spread
 
 
-def _sure_share(
-    outline: shapely.Geometry, own: RasterSource, other: RasterSource, dates: Dates, plane: CRS,
+def _neighbours(outlines: Polygons, pixel_m: float) -> list[Ints]:
+    """Return the numbers of (n,) buildings by squares of ground, whose pixels are read together."""
+    corners = shapely.bounds(outlines).reshape(-1, 4)[:, :2] // (_TOGETHER_PX * pixel_m)
+    _, square = np.unique(corners, axis=0, return_inverse=True)
+    order = np.argsort(square, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(square))[:-1])
+
+
+def _sure_shares(
+    outlines: Polygons, own: RasterSource, other: RasterSource, dates: Dates, plane: CRS,
     pixel_m: float, shift: Floats,
-) -> float:  # fmt: skip
-    """Return the share of what both dates show of a building that has surely changed.
+) -> Floats:  # fmt: skip
+    """Return the (n,) share of what both dates show of each building that has surely changed.
 
     Args:
-        own, other: Probabilities of the date of the building, and of the other date.
+        outlines: (n,) neighbours.
+        own, other: Probabilities of the date of the buildings, and of the other date.
         pixel_m: Side of the pixels in metres.
         shift: (2,) offset in metres from the one date to the other.
     """
     size, around = pixel_m, _AROUND_PX
-    left, bottom, right, top = (shapely.bounds(outline) / size).tolist()
-    col, row = math.floor(left) - around, math.ceil(top) + around
-    shape = row + around - math.floor(bottom), math.ceil(right) + around - col
+    low, high = np.split(shapely.bounds(outlines).reshape(-1, 4) / size, 2, axis=1)
+    first, last = np.floor(low).astype(int), np.ceil(high).astype(int)
+    (col, bottom), (right, row) = first.min(axis=0) - around, last.max(axis=0) + around
 
     def read(source: RasterSource, east: float, north: float) -> tuple[Floats, BoolArray]:
         """Return (y, x) probabilities in 0..1, 0 where invalid, and their validity."""
         place = Affine(size, 0, col * size + east, 0, -size, row * size + north)
-        raster = warped(source, GeoGrid(shape, place, plane))
+        raster = warped(source, GeoGrid((row - bottom, right - col), place, plane))
         scale = np.float32(255 if raster.data.dtype == np.uint8 else 1)
         return np.where(raster.valid, raster.data[0] / scale, 0), raster.valid
 
@@ -326,11 +337,17 @@ def _sure_share(
     probability_other, valid_other = read(other, *shift.tolist())
     window = np.ones((2 * around + 1, 2 * around + 1), np.uint8)
     near = cv2.dilate((probability_other >= dates.low).view(np.uint8), window) > 0
-    place = Affine(size, 0, col * size, 0, -size, row * size)
-    seen = valid & valid_other & (rasterize([outline], shape, transform=place) > 0)
+    seen = valid & valid_other
     changed = seen & (probability >= dates.high) & ~near
-    # A building without the centre of a pixel has no share that could be sure.
-    return float(changed.sum() / max(seen.sum(), 1))
+    shares = np.zeros(len(outlines))
+    for number, outline in enumerate(outlines):
+        (left, low_row), (end, top) = first[number].tolist(), last[number].tolist()
+        place = Affine(size, 0, left * size, 0, -size, top * size)
+        inside = rasterize([outline], (top - low_row, end - left), transform=place) > 0
+        part = np.s_[row - top : row - low_row, left - col : end - col]
+        # A building without the centre of a pixel has no share that could be sure.
+        shares[number] = (changed[part] & inside).sum() / max((seen[part] & inside).sum(), 1)
+    return shares
 
 
 _WHOLE_SHARE = 0.95
