@@ -73,18 +73,34 @@ class SharedGround:
 _Match = Callable[[Ints, Ints], list[tuple[float, int, int]]]
 
 
-def shared_ground(
-    parts: Mapping[str, SceneSet], copies: Sequence[tuple[str, str]] = ()
-) -> SharedGround | None:
-    """Return the images that show ground of images of an earlier part; None without any.
+def overlap_findings(
+    key: str, parts: Mapping[str, SceneSet], copies: Sequence[tuple[str, str]] = (), known: int = 0
+) -> list[Finding]:
+    """Return the finding about images that show ground of images of an earlier part, if any.
 
     Args:
+        key: Name of the finding.
         parts: Images by the name of their part, from the first, which is trained on, to the last.
         copies: Ids of pairs of near-duplicates, which count, too.
+        known: Number of such images that another finding names.
     """
     starts = np.cumsum([0, *map(len, parts.values())]).tolist()
     members = {part: np.arange(*ends) for part, ends in zip(parts, pairwise(starts))}
-    return Ground.of([*parts.values()]).shared(members, copies)
+    ground = Ground.of([*parts.values()])
+    shared = ground.shared(members, copies)
+    if shared is not None and shared.count > known:
+        return [shared.finding(key)]
+    if ground.is_compared:
+        return []
+    return [
+        Finding(
+            f"{key}_unknown", "note",
+            f"Overlaps of {' and '.join(parts)} were not looked for: {len(ground.ids):,} images",
+            f"Images without a georeference are compared up to {_MOST_IMAGES:,}.",
+            "If they were cut from larger images, keep those of one in one part: rooftrace split "
+            "--by group",
+        )
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,11 +112,13 @@ class Ground:
         match: Function (numbers of some images, numbers of others) that returns pairs with the same
             ground, each after its unlikeness.
         is_by_place: Whether the georeference decides.
+        is_compared: Whether pairs were looked for.
     """
 
     ids: tuple[str, ...]
     match: _Match
     is_by_place: bool
+    is_compared: bool = True
 
     @classmethod
     def of(cls, sources: Sequence[SceneSet], *, compare_images: bool = True) -> Ground:
@@ -117,7 +135,7 @@ class Ground:
         if is_by_place:
             return cls(ids, _by_place(known), is_by_place)
         compared = compare_images and len(ids) <= _MOST_IMAGES
-        return cls(ids, _by_image(sources if compared else ()), is_by_place)
+        return cls(ids, _by_image(sources if compared else ()), is_by_place, compared)
 
     def pairs(self) -> list[tuple[int, int]]:
         """Return the numbers of all pairs of images with the same ground."""
@@ -127,7 +145,7 @@ class Ground:
     def shared(
         self, members: Mapping[str, Ints], copies: Sequence[tuple[str, str]] = ()
     ) -> SharedGround | None:
-        """Return `shared_ground` of parts, by the numbers of their images."""
+        """Return what `overlap_findings` looks for, by the numbers of the images of parts."""
         number = {scene_id: n for n, scene_id in enumerate(self.ids)}
         either = [(number.get(one, -1), number.get(other, -1)) for one, other in copies]
         either += [(other, one) for one, other in either]

@@ -23,7 +23,7 @@ from rooftrace.audit.facts import (
 )
 from rooftrace.audit.measure import measure_set
 from rooftrace.audit.offset import estimate_offsets, offset_findings
-from rooftrace.audit.overlaps import shared_ground
+from rooftrace.audit.overlaps import overlap_findings
 from rooftrace.audit.scale import ScaleEstimate, ScaleShift, estimate_scale
 from rooftrace.core.report import Report
 from rooftrace.core.text import plain_number, plural
@@ -456,13 +456,11 @@ def run_audit(
         parts = {part: source.subset(own.parts[part]) for part in ordered}
         pairs, ids = find_copies(first.facts), [one.id for one in first.facts]
         copies = [(ids[i], ids[j]) for i, j in zip(pairs.first.tolist(), pairs.second.tolist())]
-        if (shared := shared_ground(parts, copies)) is not None:
-            found.append(shared.finding("leakage.overlap"))
+        found += overlap_findings("leakage.overlap", parts, copies)
     if second is not None:
-        shared = shared_ground({"this set": first.source, "the other set": second.source})
         known = {finding.key: finding.count for finding in found}.get("copies.across", 0)
-        if shared is not None and shared.count > known:
-            found.append(shared.finding("leakage.across"))
+        sets = {"this set": first.source, "the other set": second.source}
+        found += overlap_findings("leakage.across", sets, known=known)
     comparison = None
     if second is not None:
         # Of the other set they are notes, because nothing is trained on it.

@@ -108,7 +108,9 @@ def test_copies_in_two_parts_of_the_data_are_ground_of_both(tmp_path: Path) -> N
     ]
 
 
-def test_overlapping_images_of_two_parts_are_a_finding(tmp_path: Path) -> None:
+def test_overlapping_images_of_two_parts_are_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     town = np.moveaxis(generate_scene(3, (384, 640)).image, 0, -1)
     turned = np.rot90(town[90:346, 130:386])
     parts = {"train": {"a": town[:256, :256]}, "valid": {"b": turned, "c": town[128:, 384:]}}
@@ -135,6 +137,10 @@ def test_overlapping_images_of_two_parts_are_a_finding(tmp_path: Path) -> None:
     split = run_split(data, tmp_path / "made.json", SplitOptions(val=0.4, test=0.3))
     (note,) = [one for one in split.notes if "so scores will be too high" in one]
     assert note.endswith("Divide with --by group, or by block if they are georeferenced.")
+    # Of too many images it is said that they were not compared.
+    monkeypatch.setattr("rooftrace.audit.overlaps._MOST_IMAGES", 2)
+    unknown = {one.key: one for one in run_inspect(data, split=file).findings}
+    assert "not looked for: 3 images" in unknown["leakage.overlap_unknown"].title
 
 
 def test_a_split_keeps_overlapping_images_in_one_part(tmp_path: Path) -> None:
