@@ -121,6 +121,8 @@ class _GeoTiffMask:
         is_one_tile = max(grid.shape) <= _TILE_PX
         self._target = target
         self._path = target if is_one_tile else target.with_suffix(".scratch")
+        # Written at once, because the bytes of a tile depend on the windows that it is written by.
+        self._tile = np.full(grid.shape, NODATA, np.uint8) if is_one_tile else None
         with environment():
             self._made: Any = open_quietly(
                 self._path, "w", driver="GTiff", dtype="uint8", count=1, nodata=NODATA,
@@ -134,6 +136,9 @@ class _GeoTiffMask:
         self._made.update_tags(**tags)
 
     def write(self, window: Window, mask: NDArray[np.uint8]) -> None:
+        if self._tile is not None:
+            self._tile[window.slices()] = mask
+            return
         with environment():
             self._made.write(mask, 1, window=rasterio_window(window))
 
@@ -141,6 +146,8 @@ class _GeoTiffMask:
         if self._made.closed:
             return
         with environment():
+            if self._tile is not None:
+                self._made.write(self._tile, 1)
             self._made.close()
             if self._path != self._target:
                 rasterio.shutil.copy(
