@@ -98,13 +98,13 @@ def predict(model: Predictor, pixels: Mask, tile_px: int, overlap_px: int, trim_
     """(y, x) the mask by tiles of exactly one size."""
     from unittest.mock import patch
 
-    from rooftrace.predict import plan as scene
+    from rooftrace.models import spec as contract
     from rooftrace.predict.options import SceneOptions
 
     spec = model.bundle.spec.model_copy(update={"input_px": tile_px, "context_px": trim_px})
     model = type(model)(type(model.bundle)(spec, model.bundle.parts, ""), model.engine)
     share = trim_px / max(overlap_px, 1)
-    with patch.multiple(scene, OVERLAP_PX=overlap_px, _TRIM_SHARE=share):
+    with patch.multiple(contract, OVERLAP_PX=overlap_px, TRIM_SHARE=share):
         options = SceneOptions(gsd_m=spec.gsd_m, outputs=("mask",))
         return model.predict(pixels, options=options).mask.data
 
