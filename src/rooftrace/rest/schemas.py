@@ -139,6 +139,9 @@ class FeatureCollection(ApiModel):
     type: Literal["FeatureCollection"]
     name: str
     description: str = ""
+    xy_coordinate_resolution: Annotated[
+        float | None, Field(gt=0, description="Unit of the last decimal of coordinates, by GDAL")
+    ] = None
     coordinate_system: Annotated[
         Literal["longitude-latitude", "pixels"],
         Field(
